@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Other programs, run without a shell: their words are split at spaces and nothing in them is expanded or quoted.
+ *
+ * Any thread may run one, also of a server with many: between fork and exec the child does nothing that could wait for
+ * another thread's lock. The command gets a bare environment (PATH), no descriptor of ours but the server's error
+ * output, no blocked or ignored signal, and a process group of its own, which is killed at the limit.
+ */
+#ifndef ISCEP_BASE_COMMAND_H
+#define ISCEP_BASE_COMMAND_H
+
+#include "bytes.h"
+
+#include <apr_errno.h>
+#include <apr_pools.h>
+#include <apr_time.h>
+
+typedef struct command_t {
+    const char *text;          /**< words, split at spaces; the first is an absolute path */
+    const char *last_argument; /**< one word more, with whatever is in it; or NULL */
+    bytes_t input;             /**< its standard input; empty: /dev/null */
+    char *output;              /**< room for its standard output; NULL: it goes to /dev/null */
+    apr_size_t room;
+    apr_size_t len;            /**< set: how much it wrote */
+    apr_interval_time_t limit; /**< from its start until its output, if wanted, and itself have ended */
+} command_t;
+
+/**
+ * Runs it and waits. APR_SUCCESS only for exit status 0; APR_TIMEUP at the limit; APR_INCOMPLETE where it wrote more than
+ * there is room for, after which it is killed. No zombie stays behind.
+ * @param message on failure: one sentence that names the command (not the last argument). Else untouched.
+ */
+apr_status_t command_run(command_t *command, apr_pool_t *pool, const char **message);
+
+#endif

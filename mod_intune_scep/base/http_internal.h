@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the HTTP client share. */
+#ifndef ISCEP_BASE_HTTP_INTERNAL_H
+#define ISCEP_BASE_HTTP_INTERNAL_H
+
+#include "base/http.h"
+
+#include <curl/curl.h>
+
+/**
+ * What curl's code means to us.
+ * @param words curl's own, of this call.
+ * @param proxy the configured one, or NULL where the environment decides.
+ */
+http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, const char *url, const char *proxy);
+
+#endif

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From the sections of the configuration to the sites that are served. */
+#include "module.h"
+
+#include "base/clock.h"
+
+#include <apr_hash.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <unixd.h>
+
+APLOG_USE_MODULE(intune_scep);
+
+gateway_t *the_gateway;
+
+/** Per server: from the innermost section (a settings_t *) to its site. */
+typedef struct server_sites_t {
+    apr_hash_t *by_section;
+} server_sites_t;
+
+typedef struct setup_t {
+    apr_pool_t *pool;
+    apr_pool_t *scratch;
+    server_rec *main_server;
+    server_rec *server;
+    gateway_t *gateway;
+    scep_engine_t *engine;
+    int faults;
+} setup_t;
+
+void *setup_create_server(apr_pool_t *pool, server_rec *server)
+{
+    server_sites_t *sites = apr_pcalloc(pool, sizeof(*sites));
+    (void)server;
+    sites->by_section = apr_hash_make(pool);
+    return sites;
+}
+
+static apr_hash_t *sites_of(const server_rec *server)
+{
+    const server_sites_t *sites = ap_get_module_config(server->module_config, &intune_scep_module);
+    return sites->by_section;
+}
+
+static site_t *site_of(const server_rec *server, const settings_t *section)
+{
+    return apr_hash_get(sites_of(server), &section, sizeof(section));
+}
+
+const site_t *setup_site(const request_rec *r, const settings_t *settings)
+{
+    return the_gateway ? site_of(r->server, settings->section) : NULL;
+}
+
+static void fault(setup_t *setup, const char *sentence)
+{
+    setup->faults++;
+    ap_log_error(APLOG_MARK, APLOG_EMERG, 0, setup->server, "ISCEP0500: %s", sentence);
+}
+
+static const settings_t *base_of(const server_rec *server)
+{
+    return ap_get_module_config(server->lookup_defaults, &intune_scep_module);
+}
+
+static const char *default_name(const setup_t *setup, const char *path)
+{
+    const char *host = setup->server->server_hostname ? setup->server->server_hostname : "localhost";
+    return apr_pstrcat(
+        setup->pool, host,
+        setup->server->port && setup->server->is_virtual ? apr_psprintf(setup->pool, ":%d", setup->server->port) : "",
+        path, NULL);
+}
+
+static bool name_is_taken(const setup_t *setup, const site_t *site)
+{
+    for (int i = 0; i < setup->gateway->sites->nelts; i++) {
+        const site_t *other = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
+        if (!strcmp(other->profile->name, site->profile->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void serve(setup_t *setup, const settings_t *effective, const char *path)
+{
+    site_t *site = NULL;
+    /* A section of the main server is seen again in each virtual host: the same site, unless that host adds something
+     * of its own. */
+    if (setup->server != setup->main_server &&
+        base_of(setup->server)->section == base_of(setup->main_server)->section) {
+        site = site_of(setup->main_server, effective->section);
+    }
+    if (!site) {
+        const char *wrong =
+            setup_site_make(&site, effective, default_name(setup, path), setup->engine, setup->server, setup->pool);
+        if (wrong) {
+            fault(setup, wrong);
+            return;
+        }
+        if (name_is_taken(setup, site)) {
+            fault(setup,
+                  apr_psprintf(
+                      setup->pool,
+                      "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
+                      setting_place(effective, effective->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED,
+                                    setup->pool),
+                      site->profile->name));
+            return;
+        }
+        site->profile->index = setup->gateway->sites->nelts;
+        APR_ARRAY_PUSH(setup->gateway->sites, site_t *) = site;
+    }
+    const settings_t **key = apr_pmemdup(setup->pool, &effective->section, sizeof(effective->section));
+    apr_hash_set(sites_of(setup->server), key, sizeof(*key), site);
+    setup_host_check(effective, path, setup->server, setup->scratch);
+}
+
+static const settings_t *settings_of(const apr_array_header_t *sections, int i)
+{
+    const settings_t *settings =
+        ap_get_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *), &intune_scep_module);
+    return settings && settings->touched ? settings : NULL;
+}
+
+static const char *path_of(const apr_array_header_t *sections, int i)
+{
+    const core_dir_config *core = ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+    return core->d;
+}
+
+static void walk_sections(setup_t *setup)
+{
+    const core_server_config *core = ap_get_core_module_config(setup->server->module_config);
+    const apr_array_header_t *sections = core->sec_url;
+    const settings_t *base = base_of(setup->server);
+    if (setting_flag(base, SETTING_ENABLED)) {
+        serve(setup, base, "/");
+    }
+    for (int i = 0; i < sections->nelts; i++) {
+        const settings_t *own = settings_of(sections, i);
+        const settings_t *effective = base;
+        if (!own) {
+            continue;
+        }
+        for (int j = 0; j < i; j++) {
+            const settings_t *outer = settings_of(sections, j);
+            if (outer && setting_path_contains(path_of(sections, j), path_of(sections, i))) {
+                effective = settings_merge(setup->pool, (void *)(apr_uintptr_t)effective, (void *)(apr_uintptr_t)outer);
+            }
+        }
+        effective = settings_merge(setup->pool, (void *)(apr_uintptr_t)effective, (void *)(apr_uintptr_t)own);
+        if (setting_flag(effective, SETTING_ENABLED)) {
+            serve(setup, effective, path_of(sections, i));
+        }
+    }
+}
+
+static void check_state_dir(setup_t *setup)
+{
+    const settings_t *base = base_of(setup->main_server);
+    const char *directory = setting_text(base, SETTING_STATE_DIR);
+    const char *wrong = NULL;
+    bool needed = setup->gateway->remote_name || setup_journal_wanted(base);
+    if (!needed && !base->set[SETTING_STATE_DIR].value) {
+        return;
+    }
+    apr_status_t rv = apr_dir_make(directory, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE, setup->scratch);
+    if (rv && !APR_STATUS_IS_EEXIST(rv)) {
+        wrong = apr_psprintf(setup->pool, "the directory %s does not exist and cannot be made: %s", directory,
+                             apr_strerror(rv, apr_palloc(setup->pool, 200), 200));
+    } else if (!rv && !geteuid() && chown(directory, ap_unixd_config.user_id, ap_unixd_config.group_id)) {
+        wrong = apr_psprintf(setup->pool, "the directory %s cannot be given to the server's user", directory);
+    } else {
+        secret_path_check(directory, true, setup->pool, &wrong);
+    }
+    if (wrong) {
+        fault(setup, apr_pstrcat(setup->pool, setting_place(base, SETTING_STATE_DIR, setup->pool), ": ", wrong, NULL));
+    }
+}
+
+/* The first word of the event's command is a file that the worker processes run. */
+static void check_event_command(setup_t *setup)
+{
+    const settings_t *base = base_of(setup->main_server);
+    const char *command = setting_text(base, SETTING_EVENT_COMMAND);
+    if (!command) {
+        return;
+    }
+    const char *path = apr_pstrmemdup(setup->scratch, command, strcspn(command, " "));
+    if (*path != '/' || !setup_server_can(path, X_OK)) {
+        fault(setup,
+              apr_psprintf(setup->pool, "%s: \"%s\" is not the absolute path of a file that the server's user can run",
+                           setting_place(base, SETTING_EVENT_COMMAND, setup->pool), path));
+    }
+}
+
+static void check_shared(setup_t *setup)
+{
+    const settings_t *base = base_of(setup->main_server);
+    const char *wrong = socache_check(setup->gateway, setting_text(base, SETTING_SHARED_CACHE), setup->pool);
+    if (wrong) {
+        fault(setup,
+              apr_pstrcat(setup->pool, setting_place(base, SETTING_SHARED_CACHE, setup->pool), ": ", wrong, NULL));
+    }
+    int before = setup->faults;
+    check_event_command(setup);
+    check_state_dir(setup);
+    /* without the directory there is no key in it, and one complaint is enough */
+    wrong = setup->faults == before ? setup_state_key(setup->gateway, base, setup->pool) : NULL;
+    if (!wrong && setup->faults == before) {
+        wrong = setup_journal(setup->gateway, base, setup->main_server, setup->pool);
+    }
+    if (wrong) {
+        fault(setup, wrong);
+    }
+}
+
+/* What can be used, but will cost somebody trouble: told when nothing is wrong, so that mistakes stand alone. */
+static void advise(const setup_t *setup)
+{
+    for (int i = 0; i < setup->gateway->sites->nelts; i++) {
+        const site_t *site = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
+        setup_certificates_check(site->settings, site->profile->identity, site->server, setup->scratch);
+        setup_backend_advise(site->settings, site->server, setup->scratch);
+    }
+}
+
+int setup_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *main_server)
+{
+    setup_t setup = {.pool = pconf, .scratch = ptemp, .main_server = main_server, .server = main_server};
+    (void)plog;
+    result_t *result = result_make(pconf);
+    setup.gateway = apr_pcalloc(pconf, sizeof(*setup.gateway));
+    setup.gateway->pool = pconf;
+    setup.gateway->sites = apr_array_make(pconf, 4, sizeof(site_t *));
+    if (scep_engine_make(&setup.engine, pconf, result)) {
+        fault(&setup, result->detail ? result->detail : "OpenSSL cannot be used");
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    for (; setup.server; setup.server = setup.server->next) {
+        walk_sections(&setup);
+        if (apr_hash_count(sites_of(setup.server))) {
+            setup_request_line_check(main_server, setup.server, ptemp);
+        }
+    }
+    setup.server = main_server;
+    if (setup.gateway->sites->nelts || setup.faults) {
+        setup_clock_check(main_server);
+    }
+    if (setup.gateway->sites->nelts) {
+        check_shared(&setup);
+    }
+    if (setup.faults) {
+        return HTTP_INTERNAL_SERVER_ERROR;
+    }
+    advise(&setup);
+    the_gateway = setup.gateway->sites->nelts ? setup.gateway : NULL;
+    return OK;
+}

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What mod_proxy and mod_ssl must offer for the backend. Their own settings are private: the configuration tree
+ * tells. */
+#include "module.h"
+
+#include <apr_strings.h>
+#include <apr_uri.h>
+#include <http_core.h>
+#include <mod_proxy.h>
+
+APLOG_USE_MODULE(intune_scep);
+
+typedef bool (*node_test_t)(const ap_directive_t *node);
+
+static bool is_engine_on(const ap_directive_t *node)
+{
+    return !ap_cstr_casecmp(node->directive, "SSLProxyEngine") && !ap_cstr_casecmp(node->args, "on");
+}
+
+static bool is_verify_required(const ap_directive_t *node)
+{
+    return !ap_cstr_casecmp(node->directive, "SSLProxyVerify") && !ap_cstr_casecmp(node->args, "require");
+}
+
+static bool is_client_certificate(const ap_directive_t *node)
+{
+    return !ap_cstr_casecmp(node->directive, "SSLProxyMachineCertificateFile") ||
+           !ap_cstr_casecmp(node->directive, "SSLProxyMachineCertificatePath");
+}
+
+/* Whether a directive stands where it counts for the server: outside all virtual hosts, or in its own. */
+static bool tree_has(const ap_directive_t *node, const server_rec *server, node_test_t test)
+{
+    for (; node; node = node->next) {
+        if (!ap_cstr_casecmp(node->directive, "<VirtualHost")) {
+            bool own = server->defn_name && !strcmp(server->defn_name, node->filename) &&
+                       (int)server->defn_line_number == node->line_num;
+            if (!own) {
+                continue;
+            }
+        }
+        if (test(node) || (node->first_child && tree_has(node->first_child, server, test))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *sentence(const settings_t *settings, apr_pool_t *pool, const char *what)
+{
+    return apr_pstrcat(pool, setting_place(settings, SETTING_BACKEND, pool), ": ", what, NULL);
+}
+
+static void warn_if_open(const settings_t *settings, server_rec *server, const apr_uri_t *uri, bool https,
+                         apr_pool_t *pool)
+{
+    bool loopback = !ap_cstr_casecmp(uri->hostname, "localhost") || !strcmp(uri->hostname, "::1") ||
+                    !strncmp(uri->hostname, "127.", 4);
+    if (https && !tree_has(ap_conftree, server, is_verify_required)) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+                     "ISCEP0503: %s: the CA's TLS certificate is not verified: set SSLProxyVerify require and "
+                     "SSLProxyCACertificateFile",
+                     setting_place(settings, SETTING_BACKEND, pool));
+    }
+    if (!loopback && !(https && tree_has(ap_conftree, server, is_client_certificate))) {
+        ap_log_error(
+            APLOG_MARK, APLOG_WARNING, 0, server,
+            "ISCEP0504: %s: the CA is neither on loopback nor behind client TLS (SSLProxyMachineCertificateFile): "
+            "whoever "
+            "reaches it directly bypasses Intune, unless it accepts this RA's signature only or a firewall guards it",
+            setting_place(settings, SETTING_BACKEND, pool));
+    }
+}
+
+/* mod_proxy's time-out for one read or write, unless a worker has its own. */
+static apr_interval_time_t proxy_time(const server_rec *server, bool *set)
+{
+    const module *proxy = ap_find_linked_module("mod_proxy.c");
+    const proxy_server_conf *conf = proxy ? ap_get_module_config(server->module_config, proxy) : NULL;
+    *set = conf && conf->timeout_set;
+    return *set ? conf->timeout : server->timeout;
+}
+
+apr_interval_time_t setup_backend_time(const settings_t *settings, const server_rec *server)
+{
+    bool set = false;
+    apr_interval_time_t given = setting_duration(settings, SETTING_BACKEND_TIMEOUT);
+    /* To connect, and to answer. */
+    return given ? given : 2 * proxy_time(server, &set) + apr_time_from_sec(1);
+}
+
+/* A device waits for about a minute, and so long all of it may take: validation, CA, report. */
+static void tell_if_slow(const settings_t *settings, server_rec *server, apr_pool_t *pool)
+{
+    const int minute = 60;
+    bool set = false;
+    int ca = (int)apr_time_sec(proxy_time(server, &set));
+    int intune = setting_number(settings, SETTING_TIMEOUT);
+    if (2 * intune + ca > minute) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
+                     "ISCEP0534: %s: two calls to Intune of %d s each (IntuneScepTimeout) and %d s for the CA (%s) are "
+                     "more than the "
+                     "minute that a device waits: lower one of them",
+                     setting_place(settings, SETTING_BACKEND, pool), intune, ca,
+                     set ? "ProxyTimeout" : "Timeout, as ProxyTimeout is not set");
+    }
+}
+
+/* As mod_proxy finds a worker: its name is the URL's beginning, and has all of the authority. */
+static bool begins_with(const char *url, const char *name)
+{
+    const char *authority = strstr(url, "://");
+    apr_size_t least = authority ? strcspn(authority + 3, "/") + (apr_size_t)(authority + 3 - url) : 0;
+    apr_size_t length = strlen(name);
+    return length >= least && !ap_cstr_casecmpn(url, name, length);
+}
+
+/* A worker is what keeps connections; without one each request connects anew. */
+static bool has_worker(const server_rec *server, const char *url, bool balancer)
+{
+    const module *proxy = ap_find_linked_module("mod_proxy.c");
+    const proxy_server_conf *conf = ap_get_module_config(server->module_config, proxy);
+    const apr_array_header_t *list = balancer ? conf->balancers : conf->workers;
+    for (int i = 0; i < list->nelts; i++) {
+        const char *name =
+            balancer ? ((const proxy_balancer *)list->elts)[i].s->name : ((const proxy_worker *)list->elts)[i].s->name;
+        if (begins_with(url, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void setup_backend_advise(const settings_t *settings, server_rec *server, apr_pool_t *pool)
+{
+    const char *url = setting_text(settings, SETTING_BACKEND);
+    bool balancer = !ap_cstr_casecmpn(url, "balancer:", 9);
+    if (!has_worker(server, url, balancer)) {
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
+                     "ISCEP0558: %s: mod_proxy has no %s for %s%s",
+                     setting_place(settings, SETTING_BACKEND, pool), balancer ? "balancer" : "worker", url,
+                     balancer ? ": nothing can be sent to the CA; define it with <Proxy> and BalancerMember"
+                              : ": each request connects anew; <Proxy \"URL\"> with ProxySet ttl=30 in it keeps connections");
+    }
+}
+
+const char *setup_backend_check(const settings_t *settings, server_rec *server, apr_pool_t *pool)
+{
+    apr_uri_t uri;
+    const char *url = setting_text(settings, SETTING_BACKEND);
+    apr_uri_parse(pool, url, &uri);
+    bool https = !ap_cstr_casecmp(uri.scheme, "https");
+    bool balancer = !ap_cstr_casecmp(uri.scheme, "balancer");
+    if (!ap_find_linked_module("mod_proxy.c")) {
+        return sentence(settings, pool,
+                        "mod_proxy is not loaded, but it owns the connection to the CA: add LoadModule proxy_module");
+    }
+    if (!ap_find_linked_module("mod_proxy_http.c")) {
+        return sentence(settings, pool, "mod_proxy_http is not loaded: add LoadModule proxy_http_module");
+    }
+    if (balancer && !ap_find_linked_module("mod_proxy_balancer.c")) {
+        return sentence(settings, pool, "mod_proxy_balancer is not loaded: add LoadModule proxy_balancer_module");
+    }
+    if (https && !ap_find_linked_module("mod_ssl.c")) {
+        return sentence(settings, pool, "mod_ssl is not loaded, but the CA's URL is https: add LoadModule ssl_module");
+    }
+    if (https && !tree_has(ap_conftree, server, is_engine_on)) {
+        return sentence(settings, pool, "the CA's URL is https, but SSLProxyEngine is not On in this server");
+    }
+    if (!balancer) {
+        warn_if_open(settings, server, &uri, https, pool);
+    }
+    tell_if_slow(settings, server, pool);
+    return NULL;
+}

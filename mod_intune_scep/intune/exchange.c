@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One HTTP exchange with Microsoft, and how its JSON is read and written. */
+#include "intune/intune_internal.h"
+#include "intune/retry.h"
+
+#include "base/text.h"
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+
+#include <json-c/json.h>
+#include <strings.h>
+
+enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12 };
+
+static bool blank_from(bytes_t body, apr_size_t at)
+{
+    for (; at < body.len; at++) {
+        unsigned char c = body.data[at];
+        if (c != ' ' && c != '\t' && c != '\r' && c != '\n') {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct json_object *json_read(bytes_t body)
+{
+    struct json_object *object = NULL;
+    struct json_tokener *reader = NULL;
+
+    if (body.len == 0 || body.len > APR_INT32_MAX) {
+        return NULL;
+    }
+    reader = json_tokener_new_ex(JSON_DEPTH_MAX);
+    if (reader == NULL) {
+        return NULL;
+    }
+    json_tokener_set_flags(reader, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    object = json_tokener_parse_ex(reader, (const char *)body.data, (int)body.len);
+    if (json_tokener_get_error(reader) != json_tokener_success || !json_object_is_type(object, json_type_object) ||
+        !blank_from(body, json_tokener_get_parse_end(reader)) || !json_names_are_unique(body, object)) {
+        json_object_put(object);
+        object = NULL;
+    }
+    json_tokener_free(reader);
+    return object;
+}
+
+bool json_text(struct json_object *object, const char *name, bytes_t *text)
+{
+    struct json_object *member = NULL;
+    if (object == NULL || !json_object_object_get_ex(object, name, &member) ||
+        !json_object_is_type(member, json_type_string)) {
+        return false;
+    }
+    text->data = (const unsigned char *)json_object_get_string(member);
+    text->len = (apr_size_t)json_object_get_string_len(member);
+    return text->data != NULL;
+}
+
+const char *json_print(struct json_object *object, apr_pool_t *pool, apr_size_t *len)
+{
+    const char *copy = NULL;
+    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
+    if (text != NULL) {
+        *len = strlen(text);
+        copy = apr_pstrmemdup(pool, text, *len);
+        secret_guard(pool, copy, *len);
+        secret_wipe(text, *len);
+    }
+    json_object_put(object);
+    return copy;
+}
+
+static apr_status_t json_release(void *object)
+{
+    json_object_put(object);
+    return APR_SUCCESS;
+}
+
+/** "AADSTS7000215" at the start of Entra's error_description. */
+static const char *aadsts_of(bytes_t text, apr_pool_t *pool)
+{
+    static const char prefix[] = "AADSTS";
+    apr_size_t start = sizeof(prefix) - 1;
+    apr_size_t end = start;
+    if (text.len <= start || memcmp(text.data, prefix, start) != 0) {
+        return NULL;
+    }
+    while (end < text.len && end - start < AADSTS_DIGITS_MAX && apr_isdigit(text.data[end])) {
+        end++;
+    }
+    return end > start ? apr_pstrmemdup(pool, (const char *)text.data, end) : NULL;
+}
+
+/** Intune has `code`, Graph `error.code`, Entra `error` and `error_description`. */
+static const char *code_of(struct json_object *json, apr_pool_t *pool)
+{
+    struct json_object *error = NULL;
+    const char *aadsts = NULL;
+    bytes_t text = {NULL, 0};
+
+    if (json_text(json, "code", &text)) {
+        return text_escape_bytes(pool, text, CODE_MAX);
+    }
+    if (json_text(json, "error_description", &text) && (aadsts = aadsts_of(text, pool)) != NULL) {
+        return aadsts;
+    }
+    if (json_text(json, "error", &text)) {
+        return text_escape_bytes(pool, text, CODE_MAX);
+    }
+    if (json != NULL && json_object_object_get_ex(json, "error", &error) &&
+        json_object_is_type(error, json_type_object) && json_text(error, "code", &text)) {
+        return text_escape_bytes(pool, text, CODE_MAX);
+    }
+    return NULL;
+}
+
+/** application/json, whatever its parameters: a page of something in between is no answer of Microsoft's. */
+static bool type_is_json(const char *type)
+{
+    static const char wanted[] = "application/json";
+    apr_size_t len = sizeof(wanted) - 1;
+    return strncasecmp(type, wanted, len) == 0 && (type[len] == '\0' || type[len] == ';' || type[len] == ' ');
+}
+
+static void answer_read(exchange_t *exchange, apr_pool_t *pool)
+{
+    http_answer_t *answer = &exchange->answer;
+
+    exchange->json = NULL;
+    exchange->code = NULL;
+    if (answer->failure != HTTP_OK) {
+        const char *remedy = http_failure_remedy(answer->failure);
+        exchange->outcome = http_failure_name(answer->failure);
+        answer->failure_text = apr_pstrcat(pool, answer->failure_text, *remedy != '\0' ? "; " : "", remedy, NULL);
+        return;
+    }
+    exchange->outcome = apr_psprintf(pool, "HTTP %d", answer->status);
+    secret_guard(pool, answer->body.data, answer->body.len);
+    exchange->json = type_is_json(answer->content_type) ? json_read(answer->body) : NULL;
+    if (exchange->json != NULL) {
+        apr_pool_cleanup_register(pool, exchange->json, json_release, apr_pool_cleanup_null);
+        exchange->code = code_of(exchange->json, pool);
+    }
+}
+
+static call_end_t end_of_answer(const exchange_t *exchange)
+{
+    int status = exchange->answer.status;
+    bool is_intune = exchange->kind == CALL_VALIDATE || exchange->kind == CALL_REPORT;
+    if (status / 100 == 2) {
+        bool usable = exchange->json != NULL && (!is_intune || exchange->code != NULL);
+        return !usable                                                ? CALL_GARBAGE
+               : is_intune && strcmp(exchange->code, "Success") != 0 ? CALL_REFUSED
+                                                                      : CALL_SUCCESS;
+    }
+    if (status == 401 || status == 403 || (status == 400 && exchange->kind == CALL_TOKEN)) {
+        return CALL_DENIED;
+    }
+    if (status == 400 && is_intune) {
+        return CALL_REFUSED;
+    }
+    return status == 429 ? CALL_THROTTLED : CALL_FAILED;
+}
+
+static call_end_t end_of(const exchange_t *exchange)
+{
+    switch (exchange->answer.failure) {
+    case HTTP_OK:
+        return end_of_answer(exchange);
+    case HTTP_FAILED_TIMEOUT:
+        return CALL_TIMEOUT;
+    case HTTP_FAILED_DROPPED:
+        return CALL_BROKEN;
+    case HTTP_FAILED_TOO_LARGE:
+        return CALL_GARBAGE;
+    default:
+        return CALL_UNREACHABLE;
+    }
+}
+
+/** Tells whoever counts, but for a call that we ended ourselves. */
+static void tell(const errand_t *errand, const exchange_t *exchange, apr_pool_t *pool)
+{
+    const http_answer_t *answer = &exchange->answer;
+    const observer_t *observer = &errand->intune->observer;
+    call_seen_t seen = {.kind = exchange->kind, .duration = answer->duration};
+    if (observer->seen == NULL || answer->failure == HTTP_FAILED_STOPPED || answer->failure == HTTP_FAILED_INTERNAL) {
+        return;
+    }
+    seen.end = end_of(exchange);
+    seen.words = apr_pstrcat(pool, exchange->service, ": ", exchange->outcome, exchange->code != NULL ? ", code " : "",
+                             exchange->code != NULL ? exchange->code : "",
+                             answer->failure != HTTP_OK ? "; " : seen.end == CALL_GARBAGE ? ", not understood" : "",
+                             answer->failure != HTTP_OK ? answer->failure_text : "", NULL);
+    observer->seen(observer->baton, &seen);
+}
+
+void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool)
+{
+    const char *headers[6] = {NULL};
+    int n = 0;
+    const char *request_id = exchange->request_id ? exchange->request_id : text_uuid(pool);
+    const char *authorization = NULL;
+    http_request_t request = {0};
+
+    if (exchange->bearer != NULL) {
+        authorization = apr_pstrcat(pool, "Authorization: Bearer ", exchange->bearer, NULL);
+        headers[n++] = authorization;
+    }
+    headers[n++] = apr_pstrcat(pool, "client-request-id: ", request_id, NULL);
+    headers[n++] = "Accept: application/json";
+    if (exchange->content_type != NULL) {
+        headers[n++] = apr_pstrcat(pool, "Content-Type: ", exchange->content_type, NULL);
+    }
+    if (exchange->api_version != NULL) {
+        headers[n++] = apr_pstrcat(pool, "api-version: ", exchange->api_version, NULL);
+    }
+    errand->call->request_id = apr_pstrdup(errand->call->pool, request_id);
+    errand->result->request_id = apr_pstrdup(errand->result->pool, request_id);
+    request.url = exchange->url;
+    request.user_agent = errand->intune->settings.provider;
+    request.headers = headers;
+    request.body = exchange->body;
+    request.body_length = exchange->body_length;
+    request.deadline = errand->deadline;
+    request.max_answer = exchange->max_answer;
+    request.keep_headers = log_enabled(errand->call->log, LOG_LEVEL_TRACE);
+    trace_request(errand->call->log, exchange, &request, pool);
+    http_client_call(errand->intune->http, &request, &exchange->answer, pool);
+    if (authorization != NULL) {
+        secret_wipe(authorization, strlen(authorization));
+    }
+    errand->failure = exchange->answer.failure;
+    answer_read(exchange, pool);
+    trace_answer(errand->call->log, exchange, pool);
+    retry_note(errand, exchange);
+    tell(errand, exchange, pool);
+    log_write(errand->call->log, MSG_CALL_DONE, "%s: %s%s%s, %" APR_TIME_T_FMT " ms, client-request-id %s",
+              exchange->service, exchange->outcome, exchange->code != NULL ? ", code " : "",
+              exchange->code != NULL ? exchange->code : "", apr_time_as_msec(exchange->answer.duration), request_id);
+}

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "crl.h"
+
+#include "base/clock.h"
+#include "base/heap_root.h"
+#include "base/text.h"
+#include "parts.h"
+
+#include <apr_file_io.h>
+#include <apr_strings.h>
+#include <apr_thread_mutex.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <time.h>
+
+/* Large CAs have lists of several megabytes. */
+enum { FILE_MAX = 64 * 1024 * 1024 };
+
+struct scep_crls_t {
+    const scep_engine_t *engine;
+    STACK_OF(X509) * chain;
+    const char *path;
+    apr_thread_mutex_t *mutex;
+    /* Under the mutex: */
+    STACK_OF(X509_CRL) * lists;
+    apr_finfo_t seen; /* the file when it was last tried */
+    char *wrong;      /* why that try failed; NULL when it did not */
+};
+
+static void lists_free(STACK_OF(X509_CRL) * lists)
+{
+    sk_X509_CRL_pop_free(lists, X509_CRL_free);
+}
+
+static apr_status_t crls_end(void *data)
+{
+    scep_crls_t *crls = data;
+
+    heap_root_remove(crls);
+    lists_free(crls->lists);
+    OPENSSL_free(crls->wrong);
+    return APR_SUCCESS;
+}
+
+static bool same_file(const apr_finfo_t *a, const apr_finfo_t *b)
+{
+    return a->mtime == b->mtime && a->size == b->size && a->inode == b->inode;
+}
+
+static bool list_read_der(STACK_OF(X509_CRL) * lists, const scep_engine_t *engine, bytes_t data)
+{
+    const unsigned char *at = data.data;
+    X509_CRL *list = X509_CRL_new_ex(engine->context, NULL);
+
+    if (list && d2i_X509_CRL(&list, &at, (long)data.len) && at == data.data + data.len &&
+        sk_X509_CRL_push(lists, list) > 0) {
+        return true;
+    }
+    X509_CRL_free(list);
+    return false;
+}
+
+static bool lists_read_pem(STACK_OF(X509_CRL) * lists, const scep_engine_t *engine, bytes_t data)
+{
+    BIO *bio = BIO_new_mem_buf(data.data, (int)data.len);
+    bool good = bio != NULL;
+
+    while (good) {
+        char *name = NULL;
+        char *header = NULL;
+        unsigned char *der = NULL;
+        long len = 0;
+
+        if (!PEM_read_bio(bio, &name, &header, &der, &len)) {
+            good = sk_X509_CRL_num(lists) > 0 && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+            break;
+        }
+        if (strcmp(name, PEM_STRING_X509_CRL) == 0) {
+            good = list_read_der(lists, engine, (bytes_t){der, (apr_size_t)len});
+        }
+        OPENSSL_free(name);
+        OPENSSL_free(header);
+        OPENSSL_free(der);
+    }
+    BIO_free(bio);
+    return good;
+}
+
+static X509 *issuer_of(STACK_OF(X509) * chain, const X509_NAME *name)
+{
+    int i = 0;
+
+    for (i = 0; i < sk_X509_num(chain); i++) {
+        if (X509_NAME_cmp(X509_get_subject_name(sk_X509_value(chain, i)), name) == 0) {
+            return sk_X509_value(chain, i);
+        }
+    }
+    return NULL;
+}
+
+const char *scep_crl_signature_check(X509_CRL *list, STACK_OF(X509) * chain)
+{
+    X509 *issuer = issuer_of(chain, X509_CRL_get_issuer(list));
+    EVP_PKEY *key = issuer ? X509_get0_pubkey(issuer) : NULL;
+    const char *why = NULL;
+
+    if (!key) {
+        why = "is of an issuer that is not in the configured chain";
+    } else if (!(X509_get_key_usage(issuer) & KU_CRL_SIGN)) {
+        why = "is of a CA whose key usage does not allow it to sign revocation lists";
+    } else if (X509_CRL_verify(list, key) != 1) {
+        why = "is not signed by the configured chain";
+    }
+    ERR_clear_error();
+    return why;
+}
+
+/* A list from which "not in it" must not be concluded to mean "not revoked". */
+static const char *list_scope_check(X509_CRL *list)
+{
+    ISSUING_DIST_POINT *point = NULL;
+    const char *why = NULL;
+    int i = 0;
+
+    for (i = 0; i < X509_CRL_get_ext_count(list); i++) {
+        X509_EXTENSION *extension = X509_CRL_get_ext(list, i);
+
+        if (X509_EXTENSION_get_critical(extension) &&
+            OBJ_obj2nid(X509_EXTENSION_get_object(extension)) != NID_issuing_distribution_point) {
+            return "has a critical extension that is not understood (a delta list, perhaps)";
+        }
+    }
+    point = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, &i, NULL);
+    if (!point) {
+        /* -1: there is none. */
+        why = i == -1 ? NULL : "has an issuingDistributionPoint that cannot be read";
+    } else if (point->onlyCA > 0 || point->onlyattr > 0 || point->indirectCRL > 0 || point->onlysomereasons) {
+        why = "is indirect, or not for users' certificates and all reasons";
+    }
+    ISSUING_DIST_POINT_free(point);
+    ERR_clear_error();
+    return why;
+}
+
+static apr_status_t file_read(bytes_t *data, const char *path, apr_pool_t *pool, const char **why)
+{
+    apr_file_t *file = NULL;
+    apr_finfo_t info = {0};
+    unsigned char *buffer = NULL;
+    apr_status_t status = apr_file_open(&file, path, APR_FOPEN_READ | APR_FOPEN_BINARY, APR_FPROT_OS_DEFAULT, pool);
+
+    if (status == APR_SUCCESS) {
+        status = apr_file_info_get(&info, APR_FINFO_SIZE, file);
+        if (status == APR_SUCCESS && (info.size == 0 || info.size > FILE_MAX)) {
+            *why = apr_psprintf(pool, info.size ? "%s is too large" : "%s is empty", path);
+            apr_file_close(file);
+            return APR_EGENERAL;
+        }
+        if (status == APR_SUCCESS) {
+            buffer = apr_palloc(pool, (apr_size_t)info.size);
+            status = apr_file_read_full(file, buffer, (apr_size_t)info.size, &data->len);
+        }
+        apr_file_close(file);
+    }
+    if (status != APR_SUCCESS) {
+        *why = apr_psprintf(pool, "%s cannot be read: %pm", path, (void *)&status);
+    }
+    data->data = buffer;
+    return status;
+}
+
+/** The lists of the file as it is now; NULL with `why` set. `is_read`: whether it is the file that is wrong. */
+static STACK_OF(X509_CRL) * lists_load(const scep_crls_t *crls, apr_pool_t *pool, bool *is_read, const char **why)
+{
+    STACK_OF(X509_CRL) *lists = sk_X509_CRL_new_null();
+    bytes_t data = {NULL, 0};
+    bool good = false;
+    int i = 0;
+
+    apr_status_t status = lists ? file_read(&data, crls->path, pool, why) : APR_ENOMEM;
+    *is_read = status == APR_SUCCESS || status == APR_EGENERAL;
+    if (status != APR_SUCCESS) {
+        *why = lists ? *why : "out of memory";
+        goto fail;
+    }
+    ERR_clear_error();
+    good = data.data[0] == 0x30 ? list_read_der(lists, crls->engine, data) : lists_read_pem(lists, crls->engine, data);
+    if (!good) {
+        *why = apr_psprintf(pool, "%s holds no revocation list, or a broken one: %s", crls->path,
+                            scep_engine_errors(pool));
+        goto fail;
+    }
+    for (i = 0; i < sk_X509_CRL_num(lists); i++) {
+        X509_CRL *list = sk_X509_CRL_value(lists, i);
+        const char *wrong = scep_crl_signature_check(list, crls->chain);
+
+        wrong = wrong ? wrong : list_scope_check(list);
+        if (wrong) {
+            *why = apr_psprintf(pool, "%s: the list of \"%s\" %s", crls->path,
+                                text_escape(pool, scep_name_print(X509_CRL_get_issuer(list), pool), 200), wrong);
+            goto fail;
+        }
+    }
+    return lists;
+fail:
+    lists_free(lists);
+    ERR_clear_error();
+    return NULL;
+}
+
+apr_status_t scep_crls_make(scep_crls_t **crls, const scep_engine_t *engine, STACK_OF(X509) * chain, const char *path,
+                            apr_pool_t *pool, const char **message)
+{
+    scep_crls_t *made = apr_pcalloc(pool, sizeof(*made));
+    bool is_read = false;
+    apr_status_t status = apr_stat(&made->seen, path, APR_FINFO_MTIME | APR_FINFO_SIZE | APR_FINFO_INODE, pool);
+
+    *crls = NULL;
+    made->engine = engine;
+    made->chain = chain;
+    made->path = apr_pstrdup(pool, path);
+    if (status != APR_SUCCESS) {
+        *message = apr_psprintf(pool, "%s cannot be opened: %pm", path, (void *)&status);
+        return status;
+    }
+    status = apr_thread_mutex_create(&made->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
+    if (status != APR_SUCCESS) {
+        *message = "out of memory";
+        return status;
+    }
+    made->lists = lists_load(made, pool, &is_read, message);
+    if (!made->lists) {
+        return APR_EGENERAL;
+    }
+    heap_root_add(made);
+    apr_pool_cleanup_register(pool, made, crls_end, apr_pool_cleanup_null);
+    *crls = made;
+    return APR_SUCCESS;
+}
+
+/* A file that is being written, or gone, changes nothing: the old lists hold until they expire. */
+static void lists_refresh(scep_crls_t *crls, apr_pool_t *pool)
+{
+    STACK_OF(X509_CRL) *lists = NULL;
+    apr_pool_t *scratch = NULL;
+    apr_finfo_t now = {0};
+    const char *why = NULL;
+    bool is_read = false;
+
+    if (apr_stat(&now, crls->path, APR_FINFO_MTIME | APR_FINFO_SIZE | APR_FINFO_INODE, pool) != APR_SUCCESS ||
+        same_file(&now, &crls->seen) || apr_pool_create(&scratch, pool) != APR_SUCCESS) {
+        return;
+    }
+    lists = lists_load(crls, scratch, &is_read, &why);
+    OPENSSL_free(crls->wrong);
+    crls->wrong = NULL;
+    /* What kept it from being read may pass (no descriptor was left): then the next one tries again. */
+    if (is_read) {
+        crls->seen = now;
+    }
+    if (lists) {
+        lists_free(crls->lists);
+        crls->lists = lists;
+    } else {
+        crls->wrong = OPENSSL_strdup(why);
+    }
+    apr_pool_destroy(scratch);
+}
+
+static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
+{
+    X509_CRL *found = NULL;
+    int i = 0;
+
+    for (i = 0; i < sk_X509_CRL_num(lists); i++) {
+        X509_CRL *list = sk_X509_CRL_value(lists, i);
+
+        /* Of several, the one that says most. */
+        if (X509_NAME_cmp(X509_CRL_get_issuer(list), issuer) == 0 &&
+            (!found || ASN1_TIME_compare(X509_CRL_get0_lastUpdate(list), X509_CRL_get0_lastUpdate(found)) > 0)) {
+            found = list;
+        }
+    }
+    return found;
+}
+
+static bool is_past(const ASN1_TIME *time)
+{
+    struct tm tm = {0};
+
+    return !time || !ASN1_TIME_to_tm(time, &tm) || apr_time_from_sec(timegm(&tm)) < clock_now();
+}
+
+static scep_revocation_t look_up(const scep_crls_t *crls, X509 *certificate, apr_pool_t *pool, const char **why)
+{
+    X509_CRL *list = list_of(crls->lists, X509_get_issuer_name(certificate));
+    const char *wrong = crls->wrong ? apr_psprintf(pool, " (and its newest version is refused: %s)", crls->wrong) : "";
+    X509_REVOKED *entry = NULL;
+
+    if (!list) {
+        *why = apr_psprintf(pool, "%s has no list of the certificate's issuer%s", crls->path, wrong);
+        return REVOCATION_UNKNOWN;
+    }
+    /* Without nextUpdate nobody promises a newer one, so that it never expires. */
+    if (X509_CRL_get0_nextUpdate(list) && is_past(X509_CRL_get0_nextUpdate(list))) {
+        *why = apr_psprintf(pool, "the list in %s has expired%s", crls->path, wrong);
+        return REVOCATION_UNKNOWN;
+    }
+    /* 2 is removeFromCRL: it has been on hold. */
+    if (X509_CRL_get0_by_cert(list, &entry, certificate) == 1) {
+        *why = "is revoked";
+        return REVOCATION_IS;
+    }
+    return REVOCATION_NONE;
+}
+
+scep_revocation_t scep_crls_check(scep_crls_t *crls, X509 *certificate, apr_pool_t *pool, const char **why)
+{
+    scep_revocation_t found = REVOCATION_UNKNOWN;
+
+    apr_thread_mutex_lock(crls->mutex);
+    lists_refresh(crls, pool);
+    found = look_up(crls, certificate, pool, why);
+    apr_thread_mutex_unlock(crls->mutex);
+    ERR_clear_error();
+    return found;
+}
+
+const char *scep_crls_expired(scep_crls_t *crls, apr_pool_t *pool)
+{
+    const char *why = NULL;
+    int i = 0;
+
+    apr_thread_mutex_lock(crls->mutex);
+    for (i = 0; !why && i < sk_X509_CRL_num(crls->lists); i++) {
+        X509_CRL *list = sk_X509_CRL_value(crls->lists, i);
+
+        if (X509_CRL_get0_nextUpdate(list) && is_past(X509_CRL_get0_nextUpdate(list))) {
+            why = apr_psprintf(pool, "the list of \"%s\" in %s has expired",
+                               text_escape(pool, scep_name_print(X509_CRL_get_issuer(list), pool), 200), crls->path);
+        }
+    }
+    apr_thread_mutex_unlock(crls->mutex);
+    return why;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * OpenSSL for this module alone: a library context with the default provider, less the kinds of keys that are of no use
+ * here, and the legacy one (micromdm's CA answers in single DES), apart from the process-wide one, where mod_ssl lives.
+ */
+#ifndef ISCEP_SCEP_ENGINE_H
+#define ISCEP_SCEP_ENGINE_H
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "scep.h"
+
+#include <openssl/types.h>
+
+typedef struct scep_engine_t {
+    OSSL_LIB_CTX *context;
+    apr_pool_t *pool;
+} scep_engine_t;
+
+/** Makes the context; it ends with `pool`. PROBLEM_INTERNAL where a provider is missing. */
+apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t *result);
+
+/** OpenSSL's pending errors of this thread in one line, escaped; empties the queue. "" when there are none. */
+const char *scep_engine_errors(apr_pool_t *pool);
+
+/** The bit of a cipher or digest, 0 for one that SCEP does not use here. Ciphers are CBC only. */
+unsigned scep_cipher_of_nid(int nid);
+unsigned scep_digest_of_nid(int nid);
+/** The name of one bit: "AES-128-CBC", "SHA-256" … as in directives, logs and EVP_…_fetch. */
+const char *scep_cipher_name(unsigned bit);
+const char *scep_digest_name(unsigned bit);
+/**
+ * Parses words such as "AES DES3 SHA-1 SHA-256 DES MD5" (any case; "AES" is all three) into the sets.
+ * @return NULL, or the first word that is unknown.
+ */
+const char *scep_algorithms_parse(scep_algorithms_t *algorithms, const char *words, apr_pool_t *pool);
+
+#endif

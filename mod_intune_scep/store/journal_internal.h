@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the journal's files share. */
+#ifndef ISCEP_STORE_JOURNAL_INTERNAL_H
+#define ISCEP_STORE_JOURNAL_INTERNAL_H
+
+#include "base/seal.h"
+#include "store/journal.h"
+
+#include <stdatomic.h>
+
+enum { JOURNAL_COLUMNS = 22, JOURNAL_TAG_DIGITS = 16 };
+
+typedef enum journal_statement_t {
+#define STATEMENT(symbol, sql) STATEMENT_##symbol,
+#include "store/journal_statements.def"
+#undef STATEMENT
+    STATEMENT_COUNT
+} journal_statement_t;
+
+struct journal_t {
+    database_t *database;
+    const char *tag;
+    journal_settings_t settings;   /**< for journal_ready() */
+    atomic_bool is_ready;
+    _Atomic apr_time_t try_again;
+    unsigned char csr_key[STATE_KEY_DERIVED];
+};
+
+/** The texts, for database_make(). */
+extern const char *const journal_statements[STATEMENT_COUNT];
+
+/* journal.c */
+
+/**
+ * Before anything else is done with the journal: schema and key are right. Only where the server could not find out at
+ * start this is more than a look at a flag: then one thread tries, once in a second, and the others fail.
+ */
+apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **message);
+
+/* journal_row.c */
+
+/** A CSR as it is kept: sealed to the row's id, in base64. NULL where there is nothing to keep, or it failed. */
+const char *journal_csr_seal(const journal_t *journal, const char *id, bytes_t csr, apr_pool_t *pool);
+
+/** Runs a SELECT of whole rows; of `journal_row_t *`. */
+apr_status_t journal_select(journal_t *journal, journal_statement_t statement, const char *const *arguments, int count,
+                            apr_array_header_t **rows, apr_pool_t *pool, const char **message);
+
+/** The one row of such a SELECT; APR_NOTFOUND without. */
+apr_status_t journal_select_one(journal_t *journal, journal_statement_t statement, const char *const *arguments,
+                                int count, journal_row_t **row, apr_pool_t *pool, const char **message);
+
+/** Milliseconds, as an argument. */
+const char *journal_time(apr_interval_time_t time, apr_pool_t *pool);
+
+/** APR_SUCCESS where exactly one row changed, APR_EBUSY where none did. */
+apr_status_t journal_change(journal_t *journal, database_commit_t commit, journal_statement_t statement,
+                            const char *const *arguments, int count, apr_pool_t *pool, const char **message);
+
+#endif

@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The module among httpd's others: caches, compression, TLS, balancers, virtual hosts, access control."""
+import http.client
+import shutil
+import ssl
+import subprocess
+
+import pytest
+
+from harness import check, client, place, system
+from harness.httpd import load_module
+
+
+def enrol(gateway, devices, profile, **options):
+    (message,) = devices(profile, **options)
+    answer = message.post(gateway.port)
+    return message, answer, check.success(message, answer)
+
+
+@pytest.mark.parametrize("quick", ["On", "Off"])
+def test_caches_are_kept_away(site, start_gateway, devices, quick):
+    """mod_cache, told to keep everything, keeps nothing of ours, and so serves nothing of it."""
+    profile = site.profile("/scep")
+    after = ("CacheRoot ${ROOT}/cache\nCacheEnable disk /\nCacheIgnoreCacheControl On\nCacheStoreNoStore On\n"
+             "CacheStorePrivate On\nCacheIgnoreNoLastMod On\nCacheDefaultExpire 3600\nCacheIgnoreQueryString On\n"
+             f"CacheHeader On\nCacheQuickHandler {quick}\n")
+    gateway = start_gateway([profile], modules=["cache", "cache_disk"], after=after)
+    check.wait.until(lambda: "HIT" in client.request(gateway.port, "GET", "/static.txt").headers["x-cache"],
+                     "this test's cache to work")
+    (message,) = devices(profile)
+    for number in (1, 2):
+        answer = message.get(gateway.port)
+        check.success(message, answer)
+        assert "HIT" not in answer.headers.get("x-cache", "")
+        assert len(gateway.lines(r"ISCEP040[03]: ")) == number
+    assert len(list((gateway.root / "cache").rglob("*.data"))) == 1, "only the static page may be kept"
+
+
+def test_nothing_is_compressed(site, start_gateway, devices):
+    profile = site.profile("/scep")
+    gateway = start_gateway([profile], modules=["filter", "deflate"], after="SetOutputFilter DEFLATE\n")
+    (message,) = devices(profile)
+    headers = {"Accept-Encoding": "gzip, deflate, br", "Content-Type": "application/x-pki-message"}
+    answer = client.request(gateway.port, "POST", "/scep?operation=PKIOperation", message.der, headers)
+    check.success(message, answer)
+    answer = client.request(gateway.port, "GET", "/scep?operation=GetCACert", headers=headers)
+    assert "content-encoding" not in answer.headers and answer.body[:1] == b"\x30"
+
+
+def test_range_and_conditions_are_ignored(site, start_gateway, devices):
+    profile = site.profile("/scep")
+    gateway = start_gateway([profile])
+    (message,) = devices(profile)
+    headers = {"Range": "bytes=0-10", "If-None-Match": "*", "If-Modified-Since": "Mon, 23 Nov 2026 00:00:00 GMT",
+               "Accept": "text/html", "TE": "trailers", "Cookie": "a=b"}
+    answer = client.request(gateway.port, "POST", "/scep?operation=PKIOperation", message.der, headers)
+    check.success(message, answer)
+
+
+def test_several_tenants_and_virtual_hosts(site, start_gateway, devices):
+    first, second, third = (site.profile(path) for path in ("/one", "/two", "/scep"))
+    hosts = (f"<VirtualHost *>\nServerName a.example\n{third.config()}</VirtualHost>\n"
+             f"<VirtualHost *>\nServerName b.example\n</VirtualHost>\n")
+    gateway = start_gateway([first, second], after=hosts)
+    for profile, host in ((first, "a.example"), (second, "b.example"), (third, "a.example")):
+        (message,) = devices(profile)
+        target = f"{profile.path}?operation=PKIOperation"
+        answer = client.request(gateway.port, "POST", target, message.der, {"Host": host})
+        check.success(message, answer)
+        assert {call["tenant"] for call in site.microsoft.calls("validate")} == {profile.tenant["tenant"]}
+        site.microsoft.reset()
+    (message,) = devices(third)
+    answer = client.request(gateway.port, "POST", "/scep?operation=PKIOperation", message.der, {"Host": "b.example"})
+    assert answer.status in (404, 405)
+
+
+def test_a_challenge_of_one_profile_is_nothing_to_another(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/one"), site.profile("/two")])
+    one, two = gateway.profiles
+    (message,) = devices(two, challenge=site.microsoft.challenge(one.tenant))
+    check.failure(message, message.post(gateway.port), 2)
+    check.final_line(gateway, 1100, message)
+    check.ca_untouched(site)
+
+
+def test_location_inside_a_location(site, start_gateway, devices):
+    outer = site.profile("/scep")
+    inner = outer.changed(Notify="after")
+    inner.path, inner.directives = "/scep/inner", {"IntuneScepName": "inner", "IntuneScepNotify": "after"}
+    off = outer.changed()
+    off.path, off.directives = "/scep/off", {"IntuneScep": "Off"}
+    gateway = start_gateway([outer, inner, off])
+    site.microsoft.fail("success", "status", status=500)
+    gateway.allow_log(r"ISCEP\d+: ")
+    (message,) = devices(outer)
+    assert message.post(gateway.port).status == 503
+    check.success(message, message.post(gateway.port, "/scep/inner"))
+    assert message.post(gateway.port, "/scep/off").status in (404, 405)
+    assert message.post(gateway.port, "/scepter").status in (404, 405)
+
+
+def test_access_control_of_httpd_holds(site, start_gateway, devices):
+    denied = '<Location "/">\nRequire all denied\n</Location>\n'
+    profiles = [site.profile("/scep", extra="Require all granted\n"), site.profile("/closed")]
+    gateway = start_gateway(profiles, before=denied, modules=["authz_host"])
+    gateway.allow_log("AH01630")
+    opened, closed = gateway.profiles
+    enrol(gateway, devices, opened)
+    site.reset()
+    (message,) = devices(closed)
+    assert message.post(gateway.port).status == 403
+    check.all_untouched(site)
+
+
+def test_files_and_directories_have_no_say(site, start_gateway, devices):
+    """A file of the location's name, and <Directory> sections, change nothing."""
+    closed = '<Directory "/">\nRequire all denied\n</Directory>\n'
+    gateway = start_gateway([site.profile("/static.txt")], after=closed)
+    enrol(gateway, devices, gateway.profiles[0])
+
+
+def test_tls_towards_devices(site, start_gateway, devices, scratch):
+    port = system.free_port()
+    key = site.microsoft.tls_certificate.with_name("tls.key")
+    host = (load_module("ssl") + f"Listen 127.0.0.1:{port} https\n<VirtualHost 127.0.0.1:{port}>\n"
+            "ServerName localhost\nSSLEngine On\n"
+            f'SSLCertificateFile "{site.microsoft.tls_certificate}"\nSSLCertificateKeyFile "{key}"\n</VirtualHost>\n')
+    gateway = start_gateway([site.profile("/scep")], after=host)
+    (message,) = devices(gateway.profiles[0])
+    trust = ssl.create_default_context(cafile=site.microsoft.tls_certificate)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=trust)
+    check.success(message, message.post(port, connection=connection))
+    connection.close()
+
+
+def test_https_backend(site, start_gateway, devices):
+    backend = f"https://127.0.0.1:{site.ca.tls_port}/ca"
+    proxy = f'SSLProxyEngine On\nSSLProxyVerify require\nSSLProxyCACertificateFile "{site.ca.tls_certificate}"\n'
+    gateway = start_gateway([site.profile("/scep", backend=backend)], modules=["ssl"], before=proxy)
+    message, answer, opened = enrol(gateway, devices, gateway.profiles[0])
+    check.reported(site, message, opened, answer)
+
+
+def test_https_backend_that_nobody_trusts(site, start_gateway, devices):
+    backend = f"https://127.0.0.1:{site.ca.tls_port}/ca"
+    proxy = f'SSLProxyEngine On\nSSLProxyVerify require\nSSLProxyCACertificateFile "{site.authority.certificate}"\n'
+    gateway = start_gateway([site.profile("/scep", backend=backend)], modules=["ssl"], before=proxy)
+    gateway.allow_log(r"\[(proxy|proxy_http|ssl):(error|warn)\]|AH0")
+    (message,) = devices(gateway.profiles[0])
+    answer = message.post(gateway.port)
+    check.unavailable(answer)
+    check.ca_untouched(site)
+    problem = check.final_line(gateway, (1200, 1202, 1203), message)
+    check.failure_reported(site, message, problem)
+
+
+def test_unverified_backend_is_warned_of(site, start_gateway):
+    backend = f"https://127.0.0.1:{site.ca.tls_port}/ca"
+    gateway = start_gateway([site.profile("/scep", backend=backend)], modules=["ssl"], before="SSLProxyEngine On\n")
+    gateway.expect_log("SSLProxyVerify")
+
+
+def test_backend_far_away_is_warned_of(site, start_gateway):
+    gateway = start_gateway([site.profile("/scep", backend="http://ca.example.invalid/scep")])
+    gateway.allow_log("AH00957|AH00961")
+    gateway.expect_log("IntuneScepBackend.*bypasses Intune")
+
+
+def test_balancer(site, start_gateway, devices):
+    down = system.free_port()
+    before = (f'<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:{site.ca.port}"\n'
+              f'BalancerMember "http://127.0.0.1:{down}" status=+H\n</Proxy>\n')
+    gateway = start_gateway([site.profile("/scep", backend="balancer://ca/ca")], before=before,
+                            modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+    message, answer, opened = enrol(gateway, devices, gateway.profiles[0])
+    check.reported(site, message, opened, answer)
+
+
+def test_pooled_worker(site, start_gateway, devices):
+    """With a worker of its own mod_proxy keeps connections to the CA open."""
+    worker = f'<Proxy "{site.ca.url}">\nProxySet ttl=30\n</Proxy>\n'
+    gateway = start_gateway([site.profile("/scep")], before=worker, processes=1)
+    for _ in range(5):
+        enrol(gateway, devices, gateway.profiles[0])
+
+
+def test_next_ca_when_the_ca_is_down(site, start_gateway):
+    gateway = start_gateway([site.profile("/scep", backend=f"http://127.0.0.1:{system.free_port()}/ca")])
+    gateway.allow_log(r"\[proxy")
+    assert client.request(gateway.port, "GET", "/scep?operation=GetNextCACert").status in (502, 503)
+
+
+def test_capabilities_and_certificate_when_the_ca_is_down(site, start_gateway):
+    gateway = start_gateway([site.profile("/scep", backend=f"http://127.0.0.1:{system.free_port()}/ca")])
+    gateway.allow_log(r"\[proxy")
+    for operation in ("GetCACaps", "GetCACert", "GetCACaps"):
+        assert client.request(gateway.port, "GET", f"/scep?operation={operation}").status == 200
+
+
+def test_cas_that_take_no_post(site, start_gateway, devices):
+    """GetCACaps without POSTPKIOperation: the CA is asked by GET, once its capabilities are known."""
+    gateway = start_gateway([site.profile("/scep")])
+    site.ca.control(caps="SHA-1\nDES3\n")
+    assert "AES" in client.request(gateway.port, "GET", "/scep?operation=GetCACaps").text
+    enrol(gateway, devices, gateway.profiles[0])
+    (request,) = site.ca.requests()
+    assert (request["method"], request["cipher"], request["digest"]) == ("GET", "des3", "sha1")
+
+
+def test_backend_gets_the_best_it_can(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/scep")])
+    site.ca.control(caps="POSTPKIOperation\nAES\nSHA-512\nSHA-256\nSHA-1\nDES3\n")
+    client.request(gateway.port, "GET", "/scep?operation=GetCACaps")
+    enrol(gateway, devices, gateway.profiles[0], cipher="des3", digest="sha1")
+    (request,) = site.ca.requests()
+    assert request["method"] == "POST" and request["cipher"].startswith("aes")
+    assert request["digest"] in ("sha256", "sha512")
+
+
+def test_proxypass_does_not_lead_around_the_gateway(site, start_gateway, devices):
+    """An old ProxyPass to the CA for the same URL, left in the server: the gateway serves all the same."""
+    before = f'ProxyPass "/ca" "{site.ca.url}"\nProxyPass "/" "http://127.0.0.1:{site.ca.port}/"\n'
+    gateway = start_gateway([site.profile("/ca")], before=before)
+    (stranger,) = devices(gateway.profiles[0], challenge=False)
+    answer = client.request(gateway.port, "POST", "/ca?operation=PKIOperation", stranger.der)
+    check.ca_untouched(site)
+    check.failure(stranger, answer, 2)
+    check.final_line(gateway, 1014, stranger)
+    message, answer, opened = enrol(gateway, devices, gateway.profiles[0])
+    check.reported(site, message, opened, answer)
+
+
+def test_proxypass_inside_the_location(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/ca", extra=f'ProxyPass "{site.ca.url}"\n')])
+    (stranger,) = devices(gateway.profiles[0], challenge=False)
+    client.request(gateway.port, "POST", "/ca?operation=PKIOperation", stranger.der)
+    gateway.allow_log(rf"ISCEP1014: \[{stranger.transaction}\]")
+    check.ca_untouched(site)
+
+
+def test_rewriterule_does_not_lead_around_the_gateway(site, start_gateway, devices):
+    before = f'RewriteEngine On\nRewriteRule "^/ca(.*)$" "{site.ca.url}$1" [P]\n'
+    gateway = start_gateway([site.profile("/ca")], before=before, modules=["rewrite"])
+    (stranger,) = devices(gateway.profiles[0], challenge=False)
+    client.request(gateway.port, "POST", "/ca?operation=PKIOperation", stranger.der)
+    gateway.allow_log(rf"ISCEP1014: \[{stranger.transaction}\]")
+    check.ca_untouched(site)
+
+
+@pytest.mark.parametrize("handler", ["server-status", "proxy-server", "proxy:http://127.0.0.1:9/", "default-handler"])
+def test_other_handlers_have_no_say(site, start_gateway, devices, handler):
+    gateway = start_gateway([site.profile("/scep", extra=f'SetHandler "{handler}"\n')], modules=["status"])
+    enrol(gateway, devices, gateway.profiles[0])
+
+
+def test_location_match(site, start_gateway, devices):
+    profile = site.profile("/scep")
+    text = profile.config().replace('<Location "/scep">', '<LocationMatch "^/(scep|mscep)(/|$)">')
+    gateway = start_gateway([], after=text.replace("</Location>", "</LocationMatch>"))
+    for path in ("/scep", "/mscep/pkiclient.exe"):
+        (message,) = devices(profile)
+        check.success(message, message.post(gateway.port, path))
+
+
+def test_a_virtual_host_as_a_whole(site, start_gateway, devices):
+    profile = site.profile("/")
+    lines = profile.config().splitlines()[1:-1]
+    host = "<VirtualHost *>\nServerName scep.example\n" + "\n".join(lines) + "\n</VirtualHost>\n"
+    gateway = start_gateway([], after=host)
+    for path in ("/", "/certsrv/mscep/mscep.dll"):
+        (message,) = devices(profile)
+        check.success(message, message.post(gateway.port, path))
+
+
+def test_http_1_0(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/scep")])
+    (message,) = devices(gateway.profiles[0])
+    head = f"POST /scep?operation=PKIOperation HTTP/1.0\r\nContent-Length: {len(message.der)}\r\n\r\n"
+    check.success(message, client.raw(gateway.port, head.encode() + message.der, method="POST"))
+
+
+def test_http_2(site, start_gateway, devices, scratch):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing: install Debian's package curl")
+    gateway = start_gateway([site.profile("/scep")], modules=["http2"], before="Protocols h2c http/1.1\n")
+    for message in devices(gateway.profiles[0], 3):
+        file, out = message.directory / f"{message.index}.der", scratch / f"{message.index}.out"
+        url = f"http://127.0.0.1:{gateway.port}/scep?operation=PKIOperation"
+        command = ["curl", "-sS", "--http2-prior-knowledge", "-D", "-", "--data-binary", f"@{file}", "-o", out, url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 * place.SLOWNESS, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("HTTP/2 200") and "cache-control: no-store" in done.stdout
+        opened = message.open(out.read_bytes())
+        assert opened["status"] == 0 and opened["key_matches"] and opened["transaction_id"] == message.transaction
+
+
+def test_own_message_limit(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/scep", MaxMessage=4096)])
+    (message,) = devices(gateway.profiles[0])
+    assert len(message.der) > 4096
+    gateway.expect_log("ISCEP1003")
+    assert message.post(gateway.port).status == 413
+    assert message.get(gateway.port).status == 413
+    check.all_untouched(site)
+
+
+def test_challenge_match_always(site, start_gateway, devices):
+    """Under `always`, any password goes to Intune, which alone decides."""
+    gateway = start_gateway([site.profile("/scep", ChallengeMatch="always")])
+    (message,) = devices(gateway.profiles[0], challenge="plain-password")
+    check.failure(message, message.post(gateway.port), 2)
+    check.final_line(gateway, 1100, message)
+    assert len(site.microsoft.calls("validate")) == 1
+    check.ca_untouched(site)
+
+
+def test_texts_for_the_report(site, start_gateway, devices):
+    texts = {"CAConfiguration": '"our CA"', "CertificateAuthority": "ca01", "Provider": '"Gateway 7"'}
+    gateway = start_gateway([site.profile("/scep", **texts)])
+    enrol(gateway, devices, gateway.profiles[0])
+    (body,) = site.microsoft.bodies("success")
+    assert (body["caConfiguration"], body["certificateAuthority"]) == ("our CA", "ca01")
+    assert body["callerInfo"] == "Gateway 7"
+    assert site.microsoft.calls("success")[0]["user_agent"] == "Gateway 7"

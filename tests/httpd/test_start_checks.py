@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the start warns of: certificates that some devices mind, what expires, TLS, mutex, worker, clock."""
+import datetime
+import pathlib
+import shutil
+
+import pytest
+
+from harness import pki, place, system
+from harness.gateway import Gateway
+from harness.httpd import load_module
+
+AGENT = "1.3.6.1.4.1.311.20.2.1"
+USAGE = "keyUsage=critical,digitalSignature,keyEncipherment"
+NO_CA = "basicConstraints=critical,CA:FALSE"
+
+
+@pytest.fixture(scope="module")
+def tls(site):
+    return pki.server_certificate(site.directory / "start-checks-tls")
+
+
+@pytest.fixture
+def tested():
+    """What `httpd -t` says of a configuration that is taken: the lines of this module, without time and process."""
+    made = []
+
+    def run(gateway, ids="ISCEP055"):
+        made.append(gateway)
+        gateway.leaks = False
+        gateway.write_config()
+        done = gateway.run_tool("-t")
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [line for line in (done.stdout + done.stderr + gateway.output()).splitlines() if ids in line]
+    yield run
+    for gateway in made:
+        shutil.rmtree(gateway.root, ignore_errors=True)
+
+
+def warned(lines, number, *words, level="warn"):
+    """Asserts that there is exactly one line of that id, and what it says."""
+    found = [line for line in lines if f"ISCEP{number:04}: " in line]
+    assert len(found) == 1, lines
+    assert f"[intune_scep:{level}]" in found[0], found[0]
+    for word in words:
+        assert word in found[0], found[0]
+
+
+def in_days(days):
+    return (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days, minutes=5)).strftime("%Y%m%d%H%M%SZ")
+
+
+def test_nothing_in_a_healthy_configuration(site, tested):
+    """But the one notice, for the tests' gateways have no worker."""
+    lines = tested(Gateway([site.profile("/scep")]))
+    warned(lines, 558, "IntuneScepBackend (", "<Proxy", "ttl=30", level="notice")
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("extensions, number, words", [
+    ((NO_CA,), 550, ("Windows", "no key usage")),
+    ((NO_CA, "keyUsage=nonRepudiation,keyEncipherment"), 550, ("Windows", "digitalSignature")),
+    ((NO_CA, USAGE, "extendedKeyUsage=clientAuth"), 551, ("Windows", AGENT)),
+], ids=["no key usage", "non-repudiation", "purpose"])
+def test_ra_that_windows_minds(site, tested, extensions, number, words):
+    ra = site.authority.issue(f"ra-{number}-{len(extensions)}", extensions)
+    lines = tested(Gateway([site.profile("/scep", ra=ra)]))
+    warned(lines, number, "IntuneScepRACertificate (", *words)
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("purposes", [AGENT, f"clientAuth,{AGENT}"])
+def test_ra_with_the_right_purpose(site, tested, purposes):
+    ra = site.authority.issue(f"ra-agent-{len(purposes)}", (NO_CA, USAGE, f"extendedKeyUsage={purposes}"))
+    assert len(tested(Gateway([site.profile("/scep", ra=ra)]))) == 1
+
+
+def test_separate_encryption_certificate(site, tested):
+    """Each is held against its own role."""
+    signing = site.authority.issue("ra-signs", (NO_CA, "keyUsage=critical,digitalSignature"))
+    opening = site.authority.issue("ra-opens", (NO_CA, "keyUsage=critical,keyEncipherment"))
+    profile = site.profile("/scep", ra=signing, RAEncryptionCertificate=opening[0], RAEncryptionKey=opening[1])
+    assert len(tested(Gateway([profile]))) == 1
+
+
+@pytest.mark.parametrize("days, level", [(29, "warn"), (6, "error"), (31, None)])
+def test_ra_that_expires_soon(site, tested, days, level):
+    ra = site.authority.issue(f"ra-{days}-days", end=in_days(days))
+    lines = tested(Gateway([site.profile("/scep", ra=ra)]))
+    if level:
+        warned(lines, 552, "IntuneScepRACertificate (", f"in {days} days", level=level)
+    assert len(lines) == 1 + bool(level)
+
+
+def test_chain_that_expires_soon(site, tested, scratch):
+    root = pki.Authority(scratch / "root")
+    certificate, key = root.issue("issuing", ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"),
+                                  end=in_days(20))
+    issuing = pki.Authority(scratch / "issuing", make=False)
+    issuing.directory.mkdir()
+    shutil.copy(certificate, issuing.certificate)
+    shutil.copy(key, issuing.key)
+    ra = issuing.issue("ra")
+    chain = scratch / "chain.pem"
+    chain.write_text(issuing.certificate.read_text() + root.certificate.read_text())
+    lines = tested(Gateway([site.profile("/scep", ra=ra, CAChain=chain)]))
+    warned(lines, 552, "IntuneScepCAChain (", "CN=issuing", "in 20 days")
+
+
+def test_ra_that_is_the_issuing_ca_below_a_root(site, tested, scratch):
+    root = pki.Authority(scratch / "root")
+    issuing = root.issue("issuing", ("basicConstraints=critical,CA:TRUE",
+                                     "keyUsage=critical,keyCertSign,cRLSign,digitalSignature,keyEncipherment"))
+    chain = scratch / "chain.pem"
+    chain.write_text(issuing[0].read_text() + root.certificate.read_text())
+    lines = tested(Gateway([site.profile("/scep", ra=issuing, CAChain=chain)]))
+    warned(lines, 553, "IntuneScepRACertificate (", "-67731")
+
+
+def https_host(gateway, tls, profile, inside="", outside=""):
+    """The profile in a virtual host that speaks TLS, in an <IfModule> as distributions have it."""
+    certificate, key = tls
+    gateway.after_text = (
+        f"{load_module('ssl')}{outside}<IfModule ssl_module>\nListen 127.0.0.1:{system.free_port()} https\n"
+        f"<VirtualHost *>\nServerName localhost\nSSLEngine on\nSSLCertificateFile {certificate}\n"
+        f"SSLCertificateKeyFile {key}\n{inside}{profile.config()}</VirtualHost>\n</IfModule>\n")
+    return gateway
+
+
+@pytest.mark.parametrize("inside, outside, value", [
+    ("SSLVerifyClient require\n", "", "require"),
+    ("SSLVerifyClient optional\n", "", "optional"),
+    ("", "SSLVerifyClient require\n", "require"),
+    ('<Location "/">\nSSLVerifyClient require\n</Location>\n', "", "require"),
+    ("SSLVerifyClient none\n", "SSLVerifyClient require\n", None),
+    ('<Location "/scep">\nSSLVerifyClient none\n</Location>\n', "SSLVerifyClient require\n", None),
+    ('<Location "/other">\nSSLVerifyClient require\n</Location>\n', "", None),
+    ('<Location "/sc">\nSSLVerifyClient require\n</Location>\n', "", None),
+], ids=["host", "optional", "server", "location", "host takes it back", "location takes it back", "elsewhere", "prefix"])
+def test_client_certificates(site, tested, tls, inside, outside, value):
+    lines = tested(https_host(Gateway([]), tls, site.profile("/scep"), inside, outside))
+    if value:
+        warned(lines, 555, f"SSLVerifyClient {value}", "SSLVerifyClient none for /scep")
+    assert len(lines) == 1 + bool(value)
+
+
+@pytest.mark.parametrize("protocols, good", [
+    ("all -SSLv3 -TLSv1 -TLSv1.1", True), ("TLSv1.2", True), ("-all +TLSv1.2 +TLSv1.3", True), ("TLSv1.3 +TLSv1.2", True),
+    ("TLSv1.3", False), ("all -TLSv1.2", False), ("-all +TLSv1.3", False)])
+def test_tls_protocols(site, tested, tls, protocols, good):
+    lines = tested(https_host(Gateway([]), tls, site.profile("/scep"), outside=f"SSLProtocol {protocols}\n"))
+    if not good:
+        warned(lines, 556, f"SSLProtocol {protocols}", "Windows", "+TLSv1.2")
+    assert len(lines) == 1 + (not good)
+
+
+def test_other_host_is_not_looked_at(site, tested, tls):
+    gateway = https_host(Gateway([]), tls, site.profile("/scep"))
+    certificate, key = tls
+    gateway.after_text += (f"<VirtualHost *>\nServerName other.example\nSSLEngine on\nSSLCertificateFile {certificate}\n"
+                           f"SSLCertificateKeyFile {key}\nSSLVerifyClient require\nSSLProtocol TLSv1.3\n</VirtualHost>\n")
+    assert len(tested(gateway)) == 1
+
+
+@pytest.mark.parametrize("mutex, lost", [
+    ("Mutex posixsem intune-scep-cache", True), ("Mutex posixsem", True), ("Mutex sysvsem intune-scep-cache", False),
+    ("Mutex posixsem default\nMutex pthread intune-scep-cache", False), ("Mutex fcntl:run default", False)])
+def test_mutex_that_loses_its_holder(site, start_gateway, mutex, lost):
+    gateway = start_gateway([site.profile("/scep")], before=mutex + "\n")
+    if lost:
+        gateway.expect_log(r"ISCEP0557: .*posixsem.*Mutex pthread intune-scep-cache")
+
+
+@pytest.mark.parametrize("server, backend, word", [
+    ('<Proxy "{url}">\nProxySet ttl=30\n</Proxy>\n', None, None),
+    ('ProxyPass "/elsewhere" "{host}"\n', None, None),
+    ('<Proxy "{host}1">\nProxySet ttl=30\n</Proxy>\n', None, "worker"),
+    ('<Proxy "balancer://ca">\nBalancerMember "{host}"\n</Proxy>\n', "balancer://ca/ca", None),
+    ("", "balancer://ca/ca", "balancer"),
+], ids=["worker", "ProxyPass", "other port", "balancer", "no balancer"])
+def test_worker_of_the_backend(site, tested, server, backend, word):
+    host = site.ca.url.removesuffix("/ca")
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer"]
+    gateway = Gateway([site.profile("/scep", backend=backend)], server=server.format(url=site.ca.url, host=host), modules=modules)
+    lines = tested(gateway)
+    if word:
+        warned(lines, 558, f"no {word} for", level="notice")
+    assert len(lines) == bool(word)
+
+
+def faketime():
+    found = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    return found[0] if found else None
+
+
+@pytest.mark.skipif(place.SANITIZE, reason="libfaketime and the sanitizers' libraries do not go together")
+@pytest.mark.skipif(faketime() is None, reason="libfaketime is missing: install Debian's package of that name")
+def test_clock_before_the_build(site):
+    """The certificates are not valid yet, then, and stop the server: this line says why."""
+    gateway = Gateway([site.profile("/scep")])
+    gateway.environment = {"LD_PRELOAD": str(faketime()), "FAKETIME": "2020-01-01 00:00:00"}
+    gateway.write_config()
+    try:
+        done = gateway.run_tool("-t")
+        lines = (done.stdout + done.stderr + gateway.output()).splitlines()
+        assert done.returncode != 0 and any("ISCEP0500" in line and "not valid before" in line for line in lines), lines
+        warned(lines, 554, "Wed, 01 Jan 2020", "set the clock", level="error")
+    finally:
+        shutil.rmtree(gateway.root)

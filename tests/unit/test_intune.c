@@ -1,0 +1,520 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Intune client against a scripted server: validations, reports, tokens and the service location. */
+#include "intune_bed.h"
+
+#include "base/clock.h"
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include <stdlib.h>
+
+/* validateRequest */
+
+static void ok_first_call_on_the_wire(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, "/", NULL), 4);
+
+    const fixture_seen_t *token = fixture_last(bed->server, BED_TOKEN_PATH, BED_INTUNE_SCOPE);
+    assert_non_null(token);
+    assert_string_equal(token->method, "POST");
+    assert_string_equal(fixture_header(token, "Content-Type", bed->pool), "application/x-www-form-urlencoded");
+    /* the doubled slash is no slip */
+    assert_string_equal(token->body, "grant_type=client_credentials&client_id=app-1&client_secret=s%2be%26c%3dr%25et"
+                                     "&scope=https%3a%2f%2fapi.manage.microsoft.com%2f%2f.default");
+    const fixture_seen_t *other = fixture_last(bed->server, BED_TOKEN_PATH, BED_GRAPH_SCOPE);
+    assert_non_null(other);
+    assert_string_equal(strstr(other->body, "%2f.default"), "%2f.default");
+
+    const fixture_seen_t *graph = fixture_last(bed->server, BED_GRAPH_PATH, NULL);
+    assert_non_null(graph);
+    assert_string_equal(graph->method, "GET");
+    assert_string_equal(fixture_header(graph, "Authorization", bed->pool), "Bearer graph-token");
+
+    const fixture_seen_t *seen = fixture_last(bed->server, BED_VALIDATE_PATH, NULL);
+    assert_non_null(seen);
+    assert_string_equal(seen->path, BED_VALIDATE_PATH);
+    assert_string_equal(fixture_header(seen, "Authorization", bed->pool), "Bearer intune-token");
+    assert_string_equal(fixture_header(seen, "Content-Type", bed->pool), "application/json");
+    assert_string_equal(fixture_header(seen, "api-version", bed->pool), "2018-02-20");
+    assert_string_equal(fixture_header(seen, "User-Agent", bed->pool), "Test 1.0");
+    assert_string_equal(fixture_header(seen, "client-request-id", bed->pool), bed->result->request_id);
+    assert_string_equal(bed->call.request_id, bed->result->request_id);
+    assert_int_equal(strlen(bed->result->request_id), 36);
+    assert_string_equal(seen->body, "{\"request\":{\"transactionId\":\"tx/1\",\"certificateRequest\":\"Q1NSAP8=\","
+                                    "\"callerInfo\":\"Test 1.0\"}}");
+    assert_true(bed->call.duration > 0);
+}
+
+static void ok_second_call_uses_the_cache_and_a_new_request_id(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    const char *first = bed->result->request_id;
+    fixture_forget(bed->server);
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, "/", NULL), 1);
+    assert_string_not_equal(first, bed->result->request_id);
+}
+
+static void ok_logs_tell_each_call_and_no_secret(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(bed_logged(bed, "ISCEP0302"), 4);
+    assert_int_equal(bed_logged(bed, "ISCEP0300"), 2);
+    assert_int_equal(bed_logged(bed, "ISCEP0301"), 1);
+    assert_int_equal(bed_logged(bed, "Intune validateRequest: HTTP 200, code Success"), 1);
+    assert_int_equal(bed_logged(bed, bed->result->request_id), 1);
+    assert_int_equal(bed_logged(bed, "s+e&c=r%et"), 0);
+    assert_int_equal(bed_logged(bed, "s%2be"), 0);
+    assert_int_equal(bed_logged(bed, "graph-token"), 0);
+    assert_int_equal(bed_logged(bed, "intune-token"), 0);
+    assert_int_equal(bed_logged(bed, "Q1NS"), 0);
+}
+
+typedef struct answer_case_t {
+    const char *name;
+    fixture_reply_t reply;
+    problem_t problem;
+    const char *code;   /* or NULL */
+    const char *detail; /* a part of it, or NULL */
+} answer_case_t;
+
+#define BODY(text)                                                                                                     \
+    {                                                                                                                  \
+        200, NULL, text, sizeof(text) - 1, 0, false                                                                    \
+    }
+#define TYPED(type)                                                                                                    \
+    {                                                                                                                  \
+        200, "Content-Type: " type "\r\n", "{\"code\":\"Success\"}", 0, 0, false                                         \
+    }
+#define STATUS(number, text)                                                                                           \
+    {                                                                                                                  \
+        number, NULL, text, sizeof(text) - 1, 0, false                                                                 \
+    }
+
+static const answer_case_t answers[] = {
+    {"ok/Success", BODY("{\"code\":\"Success\",\"errorDescription\":\"\"}"), PROBLEM_NONE, NULL, NULL},
+    {"ok/white space behind", BODY("{\"code\":\"Success\"} \r\n"), PROBLEM_NONE, NULL, NULL},
+    {"ok/other 2xx", STATUS(201, "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
+    {"refused/code", BODY("{\"code\":\"ChallengeExpired\",\"errorDescription\":\"too\\nold\"}"), PROBLEM_INTUNE_REFUSED,
+     "ChallengeExpired", "too\\x0aold"},
+    {"refused/unknown code", BODY("{\"code\":\"New<Code>\"}"), PROBLEM_INTUNE_REFUSED, "New<Code>", NULL},
+    {"refused/letter case", BODY("{\"code\":\"success\"}"), PROBLEM_INTUNE_REFUSED, "success", NULL},
+    {"refused/empty code", BODY("{\"code\":\"\"}"), PROBLEM_INTUNE_REFUSED, "", NULL},
+    {"refused/prefix", BODY("{\"code\":\"Succes\"}"), PROBLEM_INTUNE_REFUSED, "Succes", NULL},
+    {"refused/longer", BODY("{\"code\":\"Successful\"}"), PROBLEM_INTUNE_REFUSED, "Successful", NULL},
+    {"refused/NUL inside", BODY("{\"code\":\"Success\\u0000\"}"), PROBLEM_INTUNE_REFUSED, "Success\\x00", NULL},
+    {"answer/no code", BODY("{}"), PROBLEM_INTUNE_ANSWER, NULL, "HTTP 200"},
+    {"answer/null code", BODY("{\"code\":null}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/code is a number", BODY("{\"code\":0}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/code is an object", BODY("{\"code\":{\"code\":\"Success\"}}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/other letter case of the name", BODY("{\"Code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/array", BODY("[{\"code\":\"Success\"}]"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/text", BODY("\"Success\""), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/HTML", BODY("<html>Success</html>"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/empty", BODY(""), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/truncated", BODY("{\"code\":\"Success\""), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/trailing text", BODY("{\"code\":\"Success\"}x"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/two objects", BODY("{\"code\":\"Success\"}{}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/NUL behind", BODY("{\"code\":\"Success\"}\0"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/comment", BODY("/**/{\"code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/single quotes", BODY("{'code':'Success'}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/broken UTF-8", BODY("{\"code\":\"Success\",\"x\":\"\xff\"}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/too deep", BODY("{\"code\":\"Success\",\"x\":[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]}"),
+     PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/code twice", BODY("{\"code\":\"ChallengeExpired\",\"code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL,
+     "strict"},
+    {"answer/code twice, the same", BODY("{\"code\":\"Success\",\"code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/code twice, one escaped", BODY("{\"c\\u006fde\":\"X\",\"code\" : \"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL,
+     NULL},
+    {"answer/another name twice", BODY("{\"code\":\"Success\",\"x\":1,\"x\":2}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/twice further down", BODY("{\"code\":\"Success\",\"x\":[{\"y\":1,\"y\":{\"z\":0}}]}"), PROBLEM_INTUNE_ANSWER,
+     NULL, NULL},
+    {"answer/NUL in a name", BODY("{\"code\\u0000x\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"ok/same names in different objects", BODY("{\"code\":\"Success\",\"x\":{\"code\":\"A\"},\"y\":[{\"code\":1}]}"),
+     PROBLEM_NONE, NULL, NULL},
+    {"ok/a text that looks like a name", BODY("{\"code\":\"Success\",\"x\":\"\\\"code\\\":\\\\\",\"y\":[\"code\"]}"),
+     PROBLEM_NONE, NULL, NULL},
+    {"ok/NUL in a text", BODY("{\"code\":\"Success\",\"x\":\"\\u0000\"}"), PROBLEM_NONE, NULL, NULL},
+    {"ok/type in capitals", TYPED("Application/JSON"), PROBLEM_NONE, NULL, NULL},
+    {"answer/HTML type", TYPED("text/html"), PROBLEM_INTUNE_ANSWER, NULL, "Content-Type \"text/html\""},
+    {"answer/plain type", TYPED("text/plain; charset=utf-8"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/longer type", TYPED("application/jsonx"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/no type", {200, "", "{\"code\":\"Success\"}", 0, 0, false}, PROBLEM_INTUNE_ANSWER, NULL, "Content-Type \"\""},
+    {"answer/500 with Success", STATUS(500, "{\"code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, "Success", "HTTP 500"},
+    {"answer/302", {302, "Location: /elsewhere\r\n", "", 0, 0, false}, PROBLEM_INTUNE_ANSWER, NULL, "HTTP 302"},
+    {"answer/400", STATUS(400, "{\"code\":\"Bad\"}"), PROBLEM_INTUNE_ANSWER, "Bad", "HTTP 400"},
+    {"unreachable/dropped", {200, NULL, NULL, 0, 0, true}, PROBLEM_INTUNE_UNREACHABLE, NULL, NULL},
+};
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+static void answer_check(const bed_t *bed, const char *name, apr_status_t rv, problem_t problem, const char *code,
+                         const char *detail)
+{
+    const result_t *result = bed->result;
+    if (result->problem != problem || (rv == APR_SUCCESS) != (problem == PROBLEM_NONE) ||
+        !same_text(result->code, code) ||
+        (detail != NULL && (result->detail == NULL || strstr(result->detail, detail) == NULL))) {
+        fail_msg("%s: rv %d, %s, code %s, detail %s", name, rv, problem_facts(result->problem)->name, result->code,
+                 result->detail);
+    }
+}
+
+static void validate_answers(void **state)
+{
+    bed_t *bed = *state;
+    for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+        fixture_on(bed->server, BED_VALIDATE_PATH, NULL, answers[i].reply.drop ? 2 : 1, answers[i].reply);
+        apr_status_t rv = bed_validate(bed);
+        answer_check(bed, answers[i].name, rv, answers[i].problem, answers[i].code, answers[i].detail);
+    }
+}
+
+static void fail_large_answer_is_not_read(void **state)
+{
+    bed_t *bed = *state;
+    apr_size_t len = 70 * 1024;
+    char *body = apr_palloc(bed->pool, len);
+    memset(body, ' ', len);
+    memcpy(body, "{\"code\":\"Success\"}", 18);
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, len, 0, false});
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "70 KiB", rv, PROBLEM_INTUNE_ANSWER, NULL, "too large");
+}
+
+static void fail_long_code_is_cut(void **state)
+{
+    bed_t *bed = *state;
+    const char *code = apr_pstrcat(bed->pool, "0123456789012345678901234567890123456789",
+                                   "0123456789012345678901234567890123456789", NULL);
+    const char *body = apr_pstrcat(bed->pool, "{\"code\":\"", code, "\"}", NULL);
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, 0, 0, false});
+    bed_validate(bed);
+    assert_int_equal(bed->result->problem, PROBLEM_INTUNE_REFUSED);
+    assert_int_equal(strlen(bed->result->code), 64 + strlen("..."));
+}
+
+static void fail_busy_service_says_when(void **state)
+{
+    bed_t *bed = *state;
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1,
+               (fixture_reply_t){429, "Retry-After: 17\r\n", "{}", 0, 0, false});
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "429", rv, PROBLEM_INTUNE_ANSWER, NULL, "HTTP 429");
+    assert_int_equal(bed->result->retry_after, apr_time_from_sec(17));
+    assert_int_equal(fixture_count(bed->server, BED_VALIDATE_PATH, NULL), 1);
+}
+
+static void fail_slow_service_ends_with_the_budget(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, -1,
+               (fixture_reply_t){200, NULL, "{\"code\":\"Success\"}", 0, 8000, false});
+    bed->settings.timeout = apr_time_from_msec(400);
+    bed_attach(bed, &bed->settings);
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "slow", rv, PROBLEM_INTUNE_UNREACHABLE, NULL, "timed out");
+    assert_true(bed->call.duration >= apr_time_from_msec(300));
+    assert_true(bed->call.duration < apr_time_from_sec(3));
+    /* an outage must not become a storm on Graph */
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 1);
+}
+
+/* reports */
+
+static const intune_certificate_t certificate = {"AB12", "0F", "2027-01-01T00:00:00.000Z", "CN=Müller,O=\"x\""};
+
+static void ok_success_report_on_the_wire(void **state)
+{
+    bed_t *bed = *state;
+    bed_call(bed);
+    assert_int_equal(intune_report_success(bed->intune, &bed->call, "tx/1", bed_csr(), &certificate), APR_SUCCESS);
+    const fixture_seen_t *seen = fixture_last(bed->server, "/svc/ScepActions/successNotification", NULL);
+    assert_non_null(seen);
+    assert_string_equal(
+        seen->body,
+        "{\"notification\":{\"transactionId\":\"tx/1\",\"certificateRequest\":\"Q1NSAP8=\",\"callerInfo\":\"Test 1.0\","
+        "\"certificateThumbprint\":\"AB12\",\"certificateSerialNumber\":\"0F\","
+        "\"certificateExpirationDateUtc\":\"2027-01-01T00:00:00.000Z\","
+        "\"issuingCertificateAuthority\":\"CN=Müller,O=\\\"x\\\"\",\"caConfiguration\":\"conf\","
+        "\"certificateAuthority\":\"\"}}");
+    assert_string_equal(fixture_header(seen, "client-request-id", bed->pool), bed->result->request_id);
+}
+
+static void ok_failure_report_on_the_wire(void **state)
+{
+    bed_t *bed = *state;
+    /* 254 bytes and then a character of two: it must not be halved */
+    char text[300];
+    memset(text, 'x', 254);
+    memcpy(text + 254, "\xc3\xa4yz", 5);
+    bed_call(bed);
+    assert_int_equal(intune_report_failure(bed->intune, &bed->call, "tx/1", bed_csr(), 0x80072EFDu, text), APR_SUCCESS);
+    text[254] = '\0';
+    const fixture_seen_t *seen = fixture_last(bed->server, "/svc/ScepActions/failureNotification", NULL);
+    assert_non_null(seen);
+    assert_string_equal(
+        seen->body, apr_psprintf(bed->pool,
+                                 "{\"notification\":{\"transactionId\":\"tx/1\",\"certificateRequest\":\"Q1NSAP8=\","
+                                 "\"callerInfo\":\"Test 1.0\",\"hResult\":-2147012867,\"errorDescription\":\"%s\"}}",
+                                 text));
+}
+
+static const answer_case_t reports[] = {
+    {"ok/Success", BODY("{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
+    {"refused/code", BODY("{\"code\":\"BadDeviceIdInChallenge\",\"errorDescription\":\"why\"}"), PROBLEM_REPORT_REFUSED,
+     "BadDeviceIdInChallenge", "why"},
+    {"refused/400 with a code", STATUS(400, "{\"code\":\"Bad\"}"), PROBLEM_REPORT_REFUSED, "Bad", "HTTP 400"},
+    {"refused/400 with HTML", STATUS(400, "<html>"), PROBLEM_REPORT_REFUSED, NULL, "HTTP 400"},
+    {"unavailable/Unknown", BODY("{\"code\":\"Unknown\"}"), PROBLEM_REPORT_UNAVAILABLE, "Unknown", NULL},
+    {"unavailable/no code", BODY("{}"), PROBLEM_REPORT_UNAVAILABLE, NULL, "not understood"},
+    {"unavailable/500", STATUS(500, "{\"code\":\"Bad\"}"), PROBLEM_REPORT_UNAVAILABLE, "Bad", "HTTP 500"},
+    {"unavailable/404", STATUS(404, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 404"},
+    {"unavailable/429", STATUS(429, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 429"},
+    {"unavailable/dropped", {200, NULL, NULL, 0, 0, true}, PROBLEM_REPORT_UNAVAILABLE, NULL, "could not be reached"},
+};
+
+static void report_answers(void **state)
+{
+    bed_t *bed = *state;
+    for (size_t i = 0; i < sizeof(reports) / sizeof(reports[0]); i++) {
+        fixture_on(bed->server, "/svc/", NULL, -1, reports[i].reply);
+        bed_call(bed);
+        apr_status_t rv = intune_report_success(bed->intune, &bed->call, "tx/1", bed_csr(), &certificate);
+        answer_check(bed, reports[i].name, rv, reports[i].problem, reports[i].code, reports[i].detail);
+        bed_call(bed);
+        rv = intune_report_failure(bed->intune, &bed->call, "tx/1", bed_csr(), 1, "text");
+        answer_check(bed, reports[i].name, rv, reports[i].problem, reports[i].code, reports[i].detail);
+    }
+}
+
+static void fail_report_keeps_the_token_trouble(void **state)
+{
+    bed_t *bed = *state;
+    fixture_on(bed->server, BED_TOKEN_PATH, NULL, -1,
+               (fixture_reply_t){401, NULL,
+                                 "{\"error\":\"invalid_client\",\"error_description\":\"AADSTS7000222: expired\"}", 0,
+                                 0, false});
+    bed_call(bed);
+    apr_status_t rv = intune_report_success(bed->intune, &bed->call, "tx/1", bed_csr(), &certificate);
+    answer_check(bed, "expired key", rv, PROBLEM_REPORT_UNAVAILABLE, "AADSTS7000222", "Entra refused the credential");
+    assert_non_null(bed->result->request_id);
+}
+
+/* the service location */
+
+static void ok_moved_service_is_found_in_the_same_call(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    fixture_on(bed->server, "/svc/", NULL, -1, (fixture_reply_t){404, NULL, "", 0, 0, false});
+    bed_endpoints(bed, "serviceName", "sCEPrequestvalidationFEService",
+                  apr_pstrcat(bed->pool, fixture_url(bed->server), "new/", NULL));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_int_equal(fixture_count(bed->server, "/new/ScepActions/validateRequest", NULL), 1);
+    assert_int_equal(bed_logged(bed, "ISCEP0304"), 1);
+    /* and stays found */
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_int_equal(fixture_count(bed->server, "/svc/", NULL), 2);
+}
+
+static void ok_refused_connection_is_looked_up_again(void **state)
+{
+    bed_t *bed = *state;
+    bed_endpoints(bed, "providerName", BED_SERVICE,
+                  apr_psprintf(bed->pool, "http://127.0.0.1:%d/svc", fixture_closed_port()));
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "refused", rv, PROBLEM_INTUNE_UNREACHABLE, NULL, "connection refused");
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
+    clock_shift(apr_time_from_sec(61));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+}
+
+static void fail_rediscovery_at_most_once_a_minute(void **state)
+{
+    bed_t *bed = *state;
+    fixture_on(bed->server, "/svc/", NULL, -1, (fixture_reply_t){410, NULL, "", 0, 0, false});
+    for (int i = 0; i < 3; i++) {
+        apr_status_t rv = bed_validate(bed);
+        answer_check(bed, "gone", rv, PROBLEM_INTUNE_ANSWER, NULL, "HTTP 410");
+    }
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    clock_shift(apr_time_from_sec(61));
+    bed_validate(bed);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 3);
+}
+
+static void ok_old_location_stays_when_graph_fails(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    fixture_on(bed->server, "/svc/", NULL, 1, (fixture_reply_t){404, NULL, "", 0, 0, false});
+    fixture_on(bed->server, BED_GRAPH_PATH, NULL, -1, (fixture_reply_t){500, NULL, "", 0, 0, false});
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "gone", rv, PROBLEM_INTUNE_ANSWER, NULL, "HTTP 404");
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+}
+
+/** The background looks after a location that is nearly a day old; no device waits for Graph meanwhile. */
+static void ok_location_is_renewed_ahead(void **state)
+{
+    bed_t *bed = *state;
+    intune_renew_due(bed->intune, bed->pool, &bed->log);
+    assert_int_equal(fixture_count(bed->server, "/", NULL), 0); /* nobody asked for it yet */
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    clock_shift(apr_time_from_sec(23 * 3600 - 60));
+    intune_renew_due(bed->intune, bed->pool, &bed->log);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 1);
+    bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "new", NULL));
+    clock_shift(apr_time_from_sec(23 * 3600 + 60));
+    intune_renew_due(bed->intune, bed->pool, &bed->log);
+    intune_renew_due(bed->intune, bed->pool, &bed->log);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_int_equal(fixture_count(bed->server, "/new/", NULL), 1);
+}
+
+static void ok_location_outlives_a_day_of_graph_trouble(void **state)
+{
+    bed_t *bed = *state;
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    fixture_on(bed->server, BED_GRAPH_PATH, NULL, -1, (fixture_reply_t){500, NULL, "", 0, 0, false});
+    clock_shift(apr_time_from_sec(25 * 3600));
+    for (int i = 0; i < 3; i++) {
+        intune_renew_due(bed->intune, bed->pool, &bed->log);
+    }
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2); /* not with every tick */
+    assert_int_equal(bed_logged(bed, "ISCEP0324"), 1);
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    clock_shift(apr_time_from_sec(25 * 3600 + 310));
+    intune_renew_due(bed->intune, bed->pool, &bed->log);
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 3);
+    assert_int_equal(bed_logged(bed, "ISCEP0324"), 1); /* told once an hour */
+    clock_shift(apr_time_from_sec(47 * 3600));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    clock_shift(apr_time_from_sec(49 * 3600));
+    answer_check(bed, "two days", bed_validate(bed), PROBLEM_LOCATION_UNAVAILABLE, NULL, "HTTP 500");
+}
+
+static const struct {
+    const char *name;
+    int status;
+    const char *body;
+    const char *detail;
+} lists[] = {
+    {"fail/no SCEP service", 200, "{\"value\":[{\"providerName\":\"PkiConnectorFEService\",\"uri\":\"https://a/\"}]}",
+     "permissions"},
+    {"fail/empty list", 200, "{\"value\":[]}", "permissions"},
+    {"fail/longer name", 200,
+     "{\"value\":[{\"providerName\":\"ScepRequestValidationFEServiceX\",\"uri\":\"https://a/\"}]}", "permissions"},
+    {"fail/no list", 200, "{}", "not a list"},
+    {"fail/HTML", 200, "<html>", "not a list"},
+    {"fail/no uri", 200, "{\"value\":[{\"providerName\":\"ScepRequestValidationFEService\"}]}", "no usable uri"},
+    {"fail/http", 200,
+     "{\"value\":[{\"providerName\":\"ScepRequestValidationFEService\",\"uri\":\"http://example.com/\"}]}",
+     "not https"},
+    {"fail/NUL", 200,
+     "{\"value\":[{\"providerName\":\"ScepRequestValidationFEService\",\"uri\":\"https://a/\\u0000\"}]}",
+     "no usable uri"},
+    {"fail/500", 500, "", "HTTP 500"},
+};
+
+static void endpoint_lists(void **state)
+{
+    bed_t *bed = *state;
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        fixture_on(bed->server, BED_GRAPH_PATH, NULL, -1,
+                   (fixture_reply_t){lists[i].status, NULL, lists[i].body, 0, 0, false});
+        apr_status_t rv = bed_validate(bed);
+        answer_check(bed, lists[i].name, rv, PROBLEM_LOCATION_UNAVAILABLE, NULL, lists[i].detail);
+        clock_shift(apr_time_from_sec(3 * ((int)i + 1))); /* past the failure record */
+    }
+    assert_int_equal(fixture_count(bed->server, "/svc/", NULL), 0);
+}
+
+static const struct {
+    const char *uri;
+    bool safe;
+} uris[] = {
+    {"https://fef.example.com/path", true},
+    {"HTTPS://fef.example.com:8443", true},
+    {"http://127.0.0.1:80/x", true},
+    {"http://127.1.2.3/x", true},
+    {"http://[::1]:8080/x", true},
+    {"http://LocalHost/x", true},
+    {"http://example.com/", false},
+    {"http://127.0.0.1.example.com/", false},
+    {"http://127.example.com/", false},
+    {"http://128.0.0.1/", false},
+    {"http://localhost.example.com/", false},
+    {"http://localhost@example.com/", false},
+    {"https://user:pass@example.com/", false},
+    {"https://example.com/?x=1", false},
+    {"https://example.com/#x", false},
+    {"ftp://127.0.0.1/", false},
+    {"file:///etc/passwd", false},
+    {"example.com/x", false},
+    {"//example.com/x", false},
+    {"https://exa mple.com/x", false},
+    {"https://example.com/x\r\nHost: y", false},
+    {"", false},
+};
+
+static void location_uris(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(uris) / sizeof(uris[0]); i++) {
+        const char *why = NULL;
+        if (location_is_safe(uris[i].uri, &why) != uris[i].safe || (why == NULL) != uris[i].safe) {
+            fail_msg("%s: %s", uris[i].uri, why);
+        }
+    }
+}
+
+#define BED_TEST(name) cmocka_unit_test_setup_teardown(name, bed_up, bed_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BED_TEST(ok_first_call_on_the_wire),
+        BED_TEST(ok_second_call_uses_the_cache_and_a_new_request_id),
+        BED_TEST(ok_logs_tell_each_call_and_no_secret),
+        BED_TEST(validate_answers),
+        BED_TEST(fail_large_answer_is_not_read),
+        BED_TEST(fail_long_code_is_cut),
+        BED_TEST(fail_busy_service_says_when),
+        BED_TEST(fail_slow_service_ends_with_the_budget),
+        BED_TEST(ok_success_report_on_the_wire),
+        BED_TEST(ok_failure_report_on_the_wire),
+        BED_TEST(report_answers),
+        BED_TEST(fail_report_keeps_the_token_trouble),
+        BED_TEST(ok_moved_service_is_found_in_the_same_call),
+        BED_TEST(ok_refused_connection_is_looked_up_again),
+        BED_TEST(fail_rediscovery_at_most_once_a_minute),
+        BED_TEST(ok_old_location_stays_when_graph_fails),
+        BED_TEST(ok_location_is_renewed_ahead),
+        BED_TEST(ok_location_outlives_a_day_of_graph_trouble),
+        BED_TEST(endpoint_lists),
+        cmocka_unit_test(location_uris),
+    };
+    if (bed_start() != 0) {
+        return EXIT_FAILURE;
+    }
+    int failed = cmocka_run_group_tests_name("intune", tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}

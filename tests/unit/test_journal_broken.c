@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The journal on a database that fails: an error in bounded time, nothing half done, and recovery without a restart. */
+#include "journal_fixture.h"
+
+#include <apr_strings.h>
+#include <apr_thread_proc.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { THREADS = 12, SERVER_USER = 54321 };
+
+#define SECONDS(n) apr_time_from_sec(n)
+/* After a connection that could not be opened the next try is half a second later. */
+#define PAUSE apr_time_from_msec(600)
+
+static atomic_bool sync_fails;
+
+/* Takes the C library's place, for SQLite too. */
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+    if (atomic_load(&sync_fails)) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+/* The message where it fails, else NULL; one line, and within the time. */
+static const char *try_begin(journal_bed_t *bed, const char *transaction, apr_interval_time_t limit)
+{
+    const char *message = NULL;
+    journal_row_t *row = NULL;
+    journal_intent_t intent = journal_bed_intent(bed, transaction, "the request");
+    apr_time_t begun = apr_time_now();
+    apr_status_t rv = journal_begin(bed->journal, &intent, &row, bed->pool, &message);
+    if (apr_time_now() - begun > limit) {
+        fail_msg("%s took %d ms", transaction, (int)((apr_time_now() - begun) / 1000));
+    }
+    assert_int_not_equal(rv, APR_EEXIST);
+    assert_true(rv ? message != NULL : row != NULL);
+    for (const char *c = rv ? message : ""; *c; c++) {
+        assert_in_range(*c, ' ', '~');
+    }
+    return rv ? message : NULL;
+}
+
+/* A row that nobody has; durably, for a release may be forgotten. */
+static journal_row_t *free_row(journal_bed_t *bed, const char *transaction)
+{
+    journal_row_t *row = journal_bed_row(bed, transaction);
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = 0 WHERE id = '%s'", row->id);
+    raw_close(raw);
+    return journal_bed_find(bed, row->id);
+}
+
+/* Another process keeps the file for that long. */
+static pid_t lock_file(journal_bed_t *bed, apr_interval_time_t time)
+{
+    int ready[2];
+    char go = 0;
+    journal_bed_close(bed);
+    assert_int_equal(pipe(ready), 0);
+    pid_t child = fork();
+    if (!child) {
+        raw_t *raw = raw_open(bed);
+        int failed = raw_try(raw, "BEGIN EXCLUSIVE") || write(ready[1], "x", 1) != 1;
+        apr_sleep(time);
+        _exit(failed || raw_try(raw, "COMMIT"));
+    }
+    assert_int_equal(read(ready[0], &go, 1), 1);
+    close(ready[0]);
+    close(ready[1]);
+    journal_bed_open(bed);
+    return child;
+}
+
+static void locked_for_a_moment(void **state)
+{
+    int status = -1;
+    journal_bed_t *bed = journal_bed(state);
+    pid_t child = lock_file(bed, apr_time_from_msec(1000));
+    assert_null(try_begin(bed, "T1", SECONDS(4)));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static void locked_for_long(void **state)
+{
+    int status = -1;
+    journal_bed_t *bed = journal_bed(state);
+    pid_t child = lock_file(bed, apr_time_from_msec(4000));
+    const char *message = try_begin(bed, "T1", SECONDS(4));
+    assert_non_null(message);
+    assert_non_null(strstr(message, "locked"));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_null(try_begin(bed, "T1", SECONDS(2)));
+}
+
+static atomic_int failed, worst;
+
+static void *APR_THREAD_FUNC begin_in_thread(apr_thread_t *thread, void *data)
+{
+    journal_bed_t bed = *(journal_bed_t *)data;
+    const char *message = NULL;
+    journal_row_t *row = NULL;
+    apr_pool_create(&bed.pool, NULL);
+    journal_intent_t intent = journal_bed_intent(&bed, apr_psprintf(bed.pool, "%pp", (void *)thread), "the request");
+    apr_time_t begun = apr_time_now();
+    atomic_fetch_add(&failed, journal_begin(bed.journal, &intent, &row, bed.pool, &message) != APR_SUCCESS);
+    int took = (int)((apr_time_now() - begun) / 1000);
+    for (int old = atomic_load(&worst); took > old && !atomic_compare_exchange_weak(&worst, &old, took);) {
+    }
+    apr_pool_destroy(bed.pool);
+    return NULL;
+}
+
+static void run_threads(journal_bed_t *bed)
+{
+    apr_thread_t *threads[THREADS];
+    apr_status_t rv = APR_SUCCESS;
+    atomic_store(&failed, 0);
+    atomic_store(&worst, 0);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(apr_thread_create(&threads[i], NULL, begin_in_thread, bed, bed->pool), APR_SUCCESS);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        apr_thread_join(&rv, threads[i]);
+    }
+}
+
+/* While SQLite waits, the driver lets no other thread of the process in: that must not add up. */
+static void locked_for_long_with_many_threads(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    pid_t child = lock_file(bed, SECONDS(60));
+    run_threads(bed);
+    print_message("%d threads, the slowest took %d ms\n", THREADS, atomic_load(&worst));
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    assert_int_equal(atomic_load(&failed), THREADS);
+    assert_in_range(atomic_load(&worst), 0, 20000);
+    assert_null(try_begin(bed, "T1", SECONDS(2)));
+}
+
+static int read_only(journal_bed_t *bed, void *data)
+{
+    const int *pipes = data;
+    char go = 0;
+    if (!geteuid() && (setgroups(0, NULL) || setgid(SERVER_USER) || setuid(SERVER_USER))) {
+        return 1;
+    }
+    journal_bed_open(bed);
+    const char *message = try_begin(bed, "T1", SECONDS(4));
+    if (!message || !strstr(message, "readonly")) {
+        print_message("%s\n", message ? message : "it was written");
+        return 2;
+    }
+    if (write(pipes[1], "x", 1) != 1 || read(pipes[2], &go, 1) != 1) {
+        return 3;
+    }
+    message = try_begin(bed, "T1", SECONDS(4));
+    return message ? 4 : 0;
+}
+
+static void read_only_file(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    int down[2], up[2], status = -1;
+    char go = 0;
+    assert_int_equal(pipe(down), 0);
+    assert_int_equal(pipe(up), 0);
+    int pipes[] = {0, down[1], up[0]};
+    journal_bed_close(bed);
+    assert_int_equal(geteuid() ? 0 : chown(bed->folder, SERVER_USER, SERVER_USER), 0);
+    assert_int_equal(geteuid() ? 0 : chown(bed->file, SERVER_USER, SERVER_USER), 0);
+    assert_int_equal(chmod(bed->file, 0400), 0);
+    pid_t child = fork();
+    if (!child) {
+        _exit(read_only(bed, pipes));
+    }
+    assert_int_equal(read(down[0], &go, 1), 1);
+    /* SQLite gives its companions the file's mode. */
+    assert_int_equal(chmod(bed->file, 0600), 0);
+    chmod(apr_pstrcat(bed->pool, bed->file, "-wal", NULL), 0600);
+    chmod(apr_pstrcat(bed->pool, bed->file, "-shm", NULL), 0600);
+    apr_sleep(PAUSE);
+    assert_int_equal(write(up[1], "x", 1), 1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static int no_room(journal_bed_t *bed, void *data)
+{
+    struct rlimit limit, none;
+    (void)data;
+    signal(SIGXFSZ, SIG_IGN);
+    journal_bed_open(bed);
+    const char *message = try_begin(bed, "T1", SECONDS(4));
+    if (message || getrlimit(RLIMIT_FSIZE, &limit)) {
+        return 1;
+    }
+    none = limit;
+    none.rlim_cur = 1;
+    setrlimit(RLIMIT_FSIZE, &none);
+    message = try_begin(bed, "T2", SECONDS(4));
+    if (!message || !(strstr(message, "full") || strstr(message, "I/O"))) {
+        return 2;
+    }
+    setrlimit(RLIMIT_FSIZE, &limit);
+    apr_sleep(PAUSE);
+    journal_row_t *row = NULL;
+    if (journal_find(bed->journal, journal_bed_intent(bed, "T1", "the request").id, &row, bed->pool, &message)) {
+        return 3;
+    }
+    return try_begin(bed, "T2", SECONDS(4)) ? 4 : 0;
+}
+
+static void disk_full(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    assert_int_equal(in_other_process(bed, no_room, NULL), 0);
+}
+
+/* It can be read back, but it is not on the disk: nobody may go on with it. */
+static void disk_that_refuses(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    journal_row_t *row = free_row(bed, "T1");
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "csr of T1");
+    atomic_store(&sync_fails, true);
+    assert_non_null(try_begin(bed, "T2", SECONDS(4)));
+    apr_status_t rv = journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message);
+    atomic_store(&sync_fails, false);
+    assert_int_not_equal(rv, APR_SUCCESS);
+    assert_int_not_equal(rv, APR_EBUSY);
+    assert_null(try_begin(bed, "T3", SECONDS(4)));
+}
+
+static void damaged_file(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    static char kept[1 << 20], garbage[1 << 20];
+    journal_bed_row(bed, "T1");
+    journal_bed_close(bed);
+    int file = open(bed->file, O_RDWR);
+    ssize_t length = read(file, kept, sizeof(kept));
+    assert_in_range(length, 4096, sizeof(kept) - 1);
+    memset(garbage, 'g', sizeof(garbage));
+    /* From the first byte, and behind a header that is whole. */
+    for (int i = 0; i < 2; i++) {
+        int skip_bytes = i ? 100 : 0;
+        assert_int_equal(pwrite(file, garbage, (size_t)(length - skip_bytes), skip_bytes), length - skip_bytes);
+        journal_bed_open(bed);
+        const char *message = try_begin(bed, "T2", SECONDS(4));
+        assert_non_null(message);
+        assert_non_null(i ? strstr(message, "malformed") : strstr(message, "not a database"));
+        assert_int_equal(pwrite(file, kept, (size_t)length, 0), length);
+        assert_int_equal(ftruncate(file, length), 0);
+        apr_sleep(PAUSE);
+        assert_null(try_begin(bed, i ? "T4" : "T3", SECONDS(4)));
+        journal_bed_close(bed);
+        length = pread(file, kept, sizeof(kept), 0);
+    }
+    close(file);
+    journal_bed_open(bed);
+    journal_bed_find(bed, journal_bed_intent(bed, "T1", "csr of T1").id);
+}
+
+/* By another version's migration, or by an operator who thinks that an index helps. */
+static void schema_that_changes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    int errors = 0;
+    assert_null(try_begin(bed, "T0", SECONDS(4)));
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "CREATE INDEX another ON iscep_journal (created)");
+    raw_close(raw);
+    for (int i = 1; i < 4; i++) {
+        errors += try_begin(bed, apr_psprintf(bed->pool, "T%d", i), SECONDS(4)) != NULL;
+    }
+    assert_in_range(errors, 0, 1);
+}
+
+static void stopped_and_started(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    journal_row_t *row = free_row(bed, "T1");
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "csr of T1");
+    postgres_stop();
+    assert_non_null(try_begin(bed, "T2", SECONDS(4)));
+    assert_non_null(message = try_begin(bed, "T2", SECONDS(1)));
+    if (!strstr(message, "No such file") && !strstr(message, "refused")) {
+        fail_msg("%s", message);
+    }
+    apr_status_t rv = journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message);
+    assert_int_not_equal(rv, APR_SUCCESS);
+    assert_int_not_equal(rv, APR_EBUSY);
+    assert_int_not_equal(journal_find(bed->journal, row->id, &row, bed->pool, &message), APR_NOTFOUND);
+    postgres_start();
+    apr_sleep(PAUSE);
+    assert_null(try_begin(bed, "T2", SECONDS(2)));
+    assert_int_equal(journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message), APR_SUCCESS);
+}
+
+/* The connections that wait there are all dead at once. */
+static void restarted(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    int errors = 0;
+    run_threads(bed);
+    assert_int_equal(atomic_load(&failed), 0);
+    postgres_stop();
+    postgres_start();
+    for (int i = 0; i < 10; i++) {
+        errors += try_begin(bed, apr_psprintf(bed->pool, "T%d", i), SECONDS(4)) != NULL;
+    }
+    assert_in_range(errors, 0, 1);
+}
+
+static void *APR_THREAD_FUNC thaw_later(apr_thread_t *thread, void *data)
+{
+    (void)thread;
+    apr_sleep(*(apr_interval_time_t *)data);
+    postgres_freeze(false);
+    return NULL;
+}
+
+/* A server that stands still and whose machine does not: the call that runs waits for it, new connections do not. */
+static void frozen(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    apr_thread_t *thread = NULL;
+    apr_status_t rv = APR_SUCCESS;
+    apr_interval_time_t time = SECONDS(2);
+    assert_null(try_begin(bed, "T1", SECONDS(2)));
+    postgres_freeze(true);
+    assert_int_equal(apr_thread_create(&thread, NULL, thaw_later, &time, bed->pool), APR_SUCCESS);
+    assert_null(try_begin(bed, "T2", SECONDS(4)));
+    apr_thread_join(&rv, thread);
+    journal_bed_close(bed);
+    journal_bed_open(bed);
+    postgres_freeze(true);
+    const char *message = try_begin(bed, "T3", SECONDS(9));
+    const char *again = try_begin(bed, "T3", SECONDS(9));
+    postgres_freeze(false);
+    assert_non_null(message);
+    assert_non_null(again);
+    assert_non_null(strstr(message, "timeout"));
+    apr_sleep(PAUSE);
+    assert_null(try_begin(bed, "T3", SECONDS(2)));
+}
+
+/* A row that somebody else holds, for longer than a statement may take. */
+static void row_locked_for_long(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    journal_row_t *row = free_row(bed, "T1");
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "csr of T1");
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "BEGIN");
+    raw_run(raw, "SELECT * FROM iscep_journal FOR UPDATE");
+    apr_time_t begun = apr_time_now();
+    apr_status_t rv = journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message);
+    assert_int_not_equal(rv, APR_SUCCESS);
+    assert_int_not_equal(rv, APR_EBUSY);
+    assert_non_null(strstr(message, "timeout"));
+    assert_true(apr_time_now() - begun < SECONDS(8));
+    raw_run(raw, "COMMIT");
+    raw_close(raw);
+    assert_int_equal(journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message), APR_SUCCESS);
+}
+
+/* Cuts the journal's connections as soon as one of them waits for that. */
+typedef struct killer_t {
+    journal_bed_t *bed;
+    const char *wait; /* of pg_stat_activity */
+    int killed;
+} killer_t;
+
+static void *APR_THREAD_FUNC kill_waiting(apr_thread_t *thread, void *data)
+{
+    killer_t *killer = data;
+    journal_bed_t bed = *killer->bed;
+    (void)thread;
+    apr_pool_create(&bed.pool, NULL);
+    raw_t *raw = raw_open(&bed);
+    for (int i = 0; i < 100 && !killer->killed; i++) {
+        killer->killed = raw_number(raw,
+                                    "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE wait_event = '%s' "
+                                    "AND pid <> pg_backend_pid()",
+                                    killer->wait);
+        apr_sleep(apr_time_from_msec(20));
+    }
+    raw_close(raw);
+    apr_pool_destroy(bed.pool);
+    return NULL;
+}
+
+static apr_thread_t *kill_when(killer_t *killer)
+{
+    apr_thread_t *thread = NULL;
+    assert_int_equal(apr_thread_create(&thread, NULL, kill_waiting, killer, killer->bed->pool), APR_SUCCESS);
+    return thread;
+}
+
+static void killed_before_it_was_done(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    apr_status_t rv = APR_SUCCESS;
+    journal_row_t *row = free_row(bed, "T1");
+    const char *owner = row->owner;
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "csr of T1");
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "BEGIN");
+    raw_run(raw, "SELECT * FROM iscep_journal FOR UPDATE");
+    killer_t killer = {bed, "transactionid", 0};
+    apr_thread_t *thread = kill_when(&killer);
+    apr_status_t claimed = journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message);
+    apr_thread_join(&rv, thread);
+    assert_int_equal(killer.killed, 1);
+    assert_int_not_equal(claimed, APR_SUCCESS);
+    assert_int_not_equal(claimed, APR_EBUSY);
+    assert_non_null(strstr(message, "terminating connection"));
+    assert_string_equal(row->owner, owner);
+    raw_run(raw, "COMMIT");
+    raw_close(raw);
+    assert_int_equal(journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message), APR_SUCCESS);
+}
+
+typedef apr_status_t (*write_t)(journal_bed_t *bed, journal_row_t **row);
+
+static apr_status_t write_begin(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_intent_t intent = journal_bed_intent(bed, "begun", "the request");
+    return journal_begin(bed->journal, &intent, row, bed->pool, &message);
+}
+
+static apr_status_t write_claim(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "csr of T1");
+    return journal_claim(bed->journal, row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message);
+}
+
+static apr_status_t write_outcome(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_outcome_t said = {.state = JOURNAL_ISSUED, .certificate = bytes_of_text("c"), .certificate_fp = "AB",
+                              .serial = "01", .report_now = true, .lease = SECONDS(60)};
+    return journal_outcome(bed->journal, row, &said, bed->pool, &message);
+}
+
+static apr_status_t write_retry(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_settlement_t settlement = {.verdict = JOURNAL_RETRY, .state = JOURNAL_ISSUED, .due_in = SECONDS(60)};
+    return journal_settle(bed->journal, row, &settlement, bed->pool, &message);
+}
+
+static apr_status_t write_refusal(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_settlement_t settlement = {.verdict = JOURNAL_REFUSAL, .state = JOURNAL_WITHHELD, .fail = "no"};
+    return journal_settle(bed->journal, row, &settlement, bed->pool, &message);
+}
+
+static apr_status_t write_adopt(journal_bed_t *bed, journal_row_t **row)
+{
+    const char *message = "";
+    journal_outcome_t said = {.state = JOURNAL_ISSUED, .certificate = bytes_of_text("c"), .certificate_fp = "AB",
+                              .serial = "01", .report_now = true, .lease = SECONDS(60)};
+    return journal_adopt(bed->journal, row, &said, bytes_of_text("csr"), bed->pool, &message);
+}
+
+/*
+ * The commit waits for a standby that does not exist, and there its connection is cut: the row is written, and nobody has
+ * said so.
+ */
+static void killed_after_it_was_done(void **state)
+{
+    static const struct {
+        const char *name;
+        write_t write;
+        const char *after; /* state and report */
+    } rows[] = {
+        {"begin", write_begin, "intent failure"},
+        {"claim", write_claim, "intent failure"},
+        {"outcome", write_outcome, "issued success"},
+        {"retry", write_retry, "issued success"},
+        {"refusal", write_refusal, "withheld refused"},
+        {"adopt", write_adopt, "issued success"},
+    };
+    journal_bed_t *bed = journal_bed(state);
+    const char *adopted = free_row(bed, "T2")->id;
+    journal_row_t *row = free_row(bed, "T1");
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "SET synchronous_commit = local");
+    raw_run(raw, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    raw_run(raw, "SELECT pg_reload_conf()");
+    apr_sleep(apr_time_from_msec(300));
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        journal_row_t *begun = NULL;
+        journal_row_t **used = rows[i].write == write_begin ? &begun : &row;
+        killer_t killer = {bed, "SyncRep", 0};
+        if (rows[i].write == write_adopt) {
+            row = journal_bed_find(bed, adopted);
+        }
+        apr_status_t rv = APR_SUCCESS;
+        apr_thread_t *thread = kill_when(&killer);
+        apr_status_t written = rows[i].write(bed, used);
+        apr_thread_join(&rv, thread);
+        if (!killer.killed || written) {
+            fail_msg("%s: %d connections killed, %d", rows[i].name, killer.killed, written);
+        }
+        const char *held = apr_psprintf(bed->pool, "%s %s", journal_state_name((*used)->state),
+                                        journal_report_name((*used)->report));
+        const char *kept = raw_text(raw, "SELECT state || ' ' || report FROM iscep_journal WHERE id = '%s' AND owner = '%s'",
+                                    (*used)->id, (*used)->owner);
+        assert_string_equal(held, rows[i].after);
+        assert_string_equal(kept, rows[i].after);
+    }
+    raw_run(raw, "ALTER SYSTEM RESET synchronous_standby_names");
+    raw_run(raw, "SELECT pg_reload_conf()");
+    raw_close(raw);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        JOURNAL_TEST_SQLITE(locked_for_a_moment),
+        JOURNAL_TEST_SQLITE(locked_for_long),
+        JOURNAL_TEST_SQLITE(locked_for_long_with_many_threads),
+        JOURNAL_TEST_SQLITE(read_only_file),
+        JOURNAL_TEST_SQLITE(disk_full),
+        JOURNAL_TEST_SQLITE(disk_that_refuses),
+        JOURNAL_TEST_SQLITE(damaged_file),
+        JOURNAL_TEST(schema_that_changes),
+        JOURNAL_TEST_PGSQL(stopped_and_started),
+        JOURNAL_TEST_PGSQL(restarted),
+        JOURNAL_TEST_PGSQL(frozen),
+        JOURNAL_TEST_PGSQL(row_locked_for_long),
+        JOURNAL_TEST_PGSQL(killed_before_it_was_done),
+        JOURNAL_TEST_PGSQL(killed_after_it_was_done),
+    };
+    int result;
+
+    apr_initialize();
+    result = cmocka_run_group_tests_name("journal_broken", tests, NULL, journal_beds_end);
+    apr_terminate();
+    return result;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Strangers: nothing crashes, nothing changed is taken, and the RA key is no oracle. */
+#include "pki_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <apr_strings.h>
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <openssl/objects.h>
+
+enum { MUTANTS = 3000, SIGNED_MUTANTS = 300 };
+
+static apr_pool_t *pool;
+static pki_t *pki;
+static bytes_t csr;
+static apr_uint64_t seed;
+
+static int setup(void **state)
+{
+    pki_csr_t wanted = {.challenges = {{V_ASN1_PRINTABLESTRING, "secret", 6}}, .extension = "1.2.3.4"};
+
+    (void)state;
+    apr_pool_create(&pool, NULL);
+    pki = pki_make(pool);
+    wanted.key = pki->device_key;
+    csr = pki_csr_make(pki, &wanted, pool);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    apr_pool_destroy(pool);
+    return 0;
+}
+
+/* The same numbers in each run, so that a failure can be had again (the keys are other ones, though). */
+static unsigned number(unsigned below)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (unsigned)(seed >> 33) % below;
+}
+
+static bytes_t mutate(bytes_t good, apr_pool_t *scratch)
+{
+    unsigned char *changed = apr_pcalloc(scratch, good.len + 8);
+    bytes_t mutant = {changed, good.len};
+    unsigned at = number((unsigned)good.len);
+    unsigned i = 0;
+
+    memcpy(changed, good.data, good.len);
+    switch (number(6)) {
+    case 0: /* one bit */
+        changed[at] ^= (unsigned char)(1u << number(8));
+        break;
+    case 1: /* one byte */
+        changed[at] = (unsigned char)number(256);
+        break;
+    case 2: /* several bytes */
+        for (i = 0; i < 8; i++) {
+            changed[number((unsigned)good.len)] = (unsigned char)number(256);
+        }
+        break;
+    case 3: /* cut */
+        mutant.len = at;
+        break;
+    case 4: /* something behind */
+        mutant.len += 1 + number(8);
+        break;
+    default: /* a piece twice */
+        memmove(changed + at, changed + number((unsigned)good.len - 64), at + 64 < good.len ? 64 : good.len - at);
+        break;
+    }
+    return mutant;
+}
+
+static void mutants_of_a_request(void **state)
+{
+    pki_message_t message = pki_request(pki, csr);
+    bytes_t good = pki_message_make(pki, &message, pool);
+    unsigned taken = 0;
+    unsigned i = 0;
+
+    (void)state;
+    seed = 1;
+    for (i = 0; i < MUTANTS; i++) {
+        apr_pool_t *scratch = NULL;
+        scep_request_t *request = NULL;
+        result_t *result = NULL;
+        apr_status_t status = APR_SUCCESS;
+        bytes_t mutant;
+
+        apr_pool_create(&scratch, pool);
+        result = result_make(scratch);
+        mutant = mutate(good, scratch);
+        status = scep_request_open(&request, pki->identity, &pki->policy, mutant, scratch, result);
+        pki_look(pki, mutant);
+        assert_int_equal(status == APR_SUCCESS, result->problem == PROBLEM_NONE);
+        assert_true(request || result->problem == PROBLEM_NOT_SCEP);
+        if (status == APR_SUCCESS) {
+            taken++;
+            assert_true(bytes_equal(request->csr.der, csr));
+            assert_true(bytes_equal(request->sender_nonce, message.sender_nonce));
+            assert_true(bytes_equal(bytes_of_text(request->transaction_id), message.transaction_id));
+        }
+        apr_pool_destroy(scratch);
+    }
+    print_message("%u of %u still held the same request\n", taken, (unsigned)MUTANTS);
+    assert_true(taken < MUTANTS / 10);
+}
+
+/* A stranger who signs what he changed in the envelope of another. */
+static void mutants_of_an_envelope(void **state)
+{
+    pki_message_t message = pki_request(pki, csr);
+    bytes_t good = pki_envelope_make(pki, &message, pool);
+    unsigned i = 0;
+
+    (void)state;
+    seed = 2;
+    for (i = 0; i < SIGNED_MUTANTS; i++) {
+        apr_pool_t *scratch = NULL;
+        scep_request_t *request = NULL;
+        result_t *result = NULL;
+        bytes_t der;
+
+        apr_pool_create(&scratch, pool);
+        result = result_make(scratch);
+        message.content = mutate(good, scratch);
+        if (!message.content.len) {
+            continue;
+        }
+        der = pki_message_make(pki, &message, scratch);
+        pki_look(pki, der);
+        if (scep_request_open(&request, pki->identity, &pki->policy, der, scratch, result) == APR_SUCCESS) {
+            assert_true(bytes_equal(request->csr.der, csr));
+        } else {
+            assert_true(result->problem == PROBLEM_BAD_ENVELOPE || result->problem == PROBLEM_BAD_ALGORITHM);
+        }
+        apr_pool_destroy(scratch);
+    }
+}
+
+static void mutants_of_an_answer(void **state)
+{
+    pki_certificate_t wanted = {
+        .subject = "device", .key = pki->device_key, .issuer = pki->ca, .issuer_key = pki->ca_key};
+    X509 *issued = pki_certificate_make(pki, &wanted);
+    bytes_t der = pki_certificate_der(issued, pool);
+    scep_algorithms_t use = {SCEP_AES128, SCEP_SHA256};
+    pki_message_t message = pki_request(pki, csr);
+    scep_request_t *request = NULL;
+    scep_relay_t *relay = NULL;
+    unsigned taken = 0;
+    unsigned i = 0;
+    bytes_t good;
+
+    (void)state;
+    assert_int_equal(scep_request_open(&request, pki->identity, &pki->policy, pki_message_make(pki, &message, pool),
+                                       pool, result_make(pool)),
+                     APR_SUCCESS);
+    assert_int_equal(scep_relay_build(&relay, pki->identity, request, use, pool, result_make(pool)), APR_SUCCESS);
+    message = pki_answer(pki, relay, pki_degenerate_make(pki, pki->ca, issued, NULL, pool));
+    good = pki_message_make(pki, &message, pool);
+    seed = 3;
+    for (i = 0; i < MUTANTS; i++) {
+        apr_pool_t *scratch = NULL;
+        scep_answer_t *answer = NULL;
+        result_t *result = NULL;
+        apr_status_t status = APR_SUCCESS;
+        bytes_t mutant;
+
+        apr_pool_create(&scratch, pool);
+        result = result_make(scratch);
+        mutant = mutate(good, scratch);
+        status = scep_answer_open(&answer, pki->identity, &pki->policy, relay, mutant, scratch, result);
+        pki_look(pki, mutant);
+        assert_int_equal(status == APR_SUCCESS, result->problem == PROBLEM_NONE);
+        if (status == APR_SUCCESS) {
+            taken++;
+            assert_int_equal(answer->status, SCEP_SUCCESS);
+            assert_true(bytes_equal(answer->certificate_der, der));
+        } else {
+            assert_null(answer->certificate);
+        }
+        apr_pool_destroy(scratch);
+    }
+    print_message("%u of %u still held the same certificate\n", taken, (unsigned)MUTANTS);
+    assert_true(taken < MUTANTS);
+}
+
+static void expect_bad_envelope(const char *name, const pki_message_t *message)
+{
+    scep_request_t *request = NULL;
+    result_t *result = result_make(pool);
+    bytes_t der = pki_message_make(pki, message, pool);
+    pki_certrep_t *rep = NULL;
+    bytes_t body;
+
+    assert_int_equal(scep_request_open(&request, pki->identity, &pki->policy, der, pool, result), APR_EGENERAL);
+    print_message("%s: %s\n", name, result->detail);
+    assert_int_equal(result->problem, PROBLEM_BAD_ENVELOPE);
+    assert_non_null(request);
+    assert_int_equal(request->digest, SCEP_SHA256);
+    assert_null(request->csr.der.data);
+    assert_int_equal(ERR_peek_error(), 0);
+    assert_int_equal(scep_failure_build(&body, pki->identity, request,
+                                        (scep_fail_info_t)problem_facts(result->problem)->fail_info, NULL, pool,
+                                        result_make(pool)),
+                     APR_SUCCESS);
+    rep = pki_certrep_open(pki, body, pki->device, pki->device_key, pool);
+    assert_non_null(rep);
+    assert_string_equal(rep->fail_info, "1");
+    assert_null(rep->text);
+}
+
+static apr_size_t find(bytes_t in, const char *what, apr_size_t len)
+{
+    apr_size_t i = 0;
+
+    for (i = 0; i + len <= in.len; i++) {
+        if (memcmp(in.data + i, what, len) == 0) {
+            return i;
+        }
+    }
+    fail_msg("not found");
+    return 0;
+}
+
+/* 64 flipped bits of the encrypted key and 64 of the encrypted content: the same answer for all. */
+static void flipped_bits_tell_nothing(void **state)
+{
+    pki_message_t message = pki_request(pki, csr);
+    bytes_t good = pki_envelope_make(pki, &message, pool);
+    apr_size_t key = find(good, "\x04\x82\x01\x00", 4) + 4;
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < 128; i++) {
+        unsigned char *changed = apr_pmemdup(pool, good.data, good.len);
+        apr_size_t at = i < 64 ? key + 4 * i : good.len - 1 - (i - 64) * 8;
+
+        changed[at] ^= (unsigned char)(1u << (i % 8));
+        message.content.data = changed;
+        message.content.len = good.len;
+        expect_bad_envelope(apr_psprintf(pool, "fail/bit %u", i), &message);
+    }
+}
+
+static void all_failures_after_decryption_are_one(void **state)
+{
+    pki_csr_t foreign = {.key = pki->other_key};
+    pki_csr_t unproved = {.key = pki->device_key, .signer = pki->other_key};
+    pki_csr_t elliptic = {.key = pki->ec_key};
+    pki_csr_t broken = {.key = pki->device_key, .extension = "1.2.3.4", .broken_extensions = true};
+    pki_message_t good = pki_request(pki, csr);
+    unsigned char *longer = apr_pcalloc(pool, csr.len + 1);
+    struct {
+        const char *name;
+        pki_message_t message;
+    } cases[] = {{"fail/another recipient", good},
+                 {"fail/empty", good},
+                 {"fail/text", good},
+                 {"fail/another's CSR", good},
+                 {"fail/no proof", good},
+                 {"fail/elliptic CSR", good},
+                 {"fail/broken extensions", good},
+                 {"fail/a byte behind", good},
+                 {"fail/a byte short", good},
+                 {"fail/inner type", good},
+                 {"fail/OAEP, other recipient", good},
+                 {"fail/the right recipient's name, another's key", good}};
+    pki_certificate_t twin = {.subject = "RA", .key = pki->other_key, .issuer = pki->ca, .issuer_key = pki->ca_key};
+    unsigned i = 0;
+
+    (void)state;
+    memcpy(longer, csr.data, csr.len);
+    twin.serial = ASN1_INTEGER_get(X509_get0_serialNumber(pki->ra));
+    cases[0].message.recipient = pki->other;
+    cases[1].message.plain.len = 0;
+    cases[2].message.plain = bytes_of_text("hello");
+    cases[3].message.plain = pki_csr_make(pki, &foreign, pool);
+    cases[4].message.plain = pki_csr_make(pki, &unproved, pool);
+    cases[5].message.plain = pki_csr_make(pki, &elliptic, pool);
+    cases[6].message.plain = pki_csr_make(pki, &broken, pool);
+    cases[7].message.plain.data = longer;
+    cases[7].message.plain.len = csr.len + 1;
+    cases[8].message.plain.len--;
+    cases[9].message.inner_type = NID_pkcs7_signed;
+    cases[10].message.recipient = pki->other;
+    cases[10].message.oaep = true;
+    cases[11].message.recipient = pki_certificate_make(pki, &twin);
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        expect_bad_envelope(cases[i].name, &cases[i].message);
+    }
+    good.no_content = true;
+    expect_bad_envelope("fail/no content", &good);
+    good.no_content = false;
+    good.content = bytes_of_text("hello");
+    expect_bad_envelope("fail/no envelope", &good);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(mutants_of_a_request),
+        cmocka_unit_test(mutants_of_an_envelope),
+        cmocka_unit_test(mutants_of_an_answer),
+        cmocka_unit_test(flipped_bits_tell_nothing),
+        cmocka_unit_test(all_failures_after_decryption_are_one),
+    };
+    int failed = 0;
+
+    pki_global_init();
+    failed = cmocka_run_group_tests(tests, setup, teardown);
+    pki_global_end();
+    return failed;
+}

@@ -1,0 +1,536 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CertPoll through scep/: a device's, the gateway's own, and what a journal has stored put into messages again. */
+#include "pki_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <apr_strings.h>
+#include <cmocka.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/objects.h>
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* T61String and BMPString in one RDN, in the order that DER does not have. */
+#define ODD_NAME "\x30\x17\x31\x15\x30\x09\x06\x03\x55\x04\x0a\x1e\x02\x00\x62\x30\x08\x06\x03\x55\x04\x03\x14\x01\x61"
+
+static apr_pool_t *pool;
+static pki_t *pki;
+static bytes_t csr;
+static bytes_t names;
+
+static int setup(void **state)
+{
+    pki_csr_t wanted = {.challenges = {{V_ASN1_PRINTABLESTRING, "secret", 6}}};
+
+    (void)state;
+    apr_pool_create(&pool, NULL);
+    pki = pki_make(pool);
+    wanted.key = pki->device_key;
+    csr = pki_csr_make(pki, &wanted, pool);
+    names = pki_poll_make(X509_get_subject_name(pki->ca), X509_get_subject_name(pki->device), pool);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    apr_pool_destroy(pool);
+    return 0;
+}
+
+static bytes_t odd_name(void)
+{
+    bytes_t bytes = {(const unsigned char *)ODD_NAME, sizeof(ODD_NAME) - 1};
+
+    return bytes;
+}
+
+static bytes_t bytes_of(const char *data, apr_size_t len)
+{
+    bytes_t bytes = {(const unsigned char *)data, len};
+
+    return bytes;
+}
+
+static bytes_t with_a_byte_behind(bytes_t der)
+{
+    unsigned char *longer = apr_pcalloc(pool, der.len + 1);
+    bytes_t bytes = {longer, der.len + 1};
+
+    memcpy(longer, der.data, der.len);
+    return bytes;
+}
+
+static pki_message_t poll(void)
+{
+    pki_message_t message = pki_request(pki, names);
+
+    message.type = "20";
+    return message;
+}
+
+static scep_request_t *open_as(const scep_identity_t *identity, const char *name, bytes_t der, problem_t problem)
+{
+    scep_request_t *request = NULL;
+    result_t *result = result_make(pool);
+    apr_status_t status = scep_request_open(&request, identity, &pki->policy, der, pool, result);
+
+    pki_look(pki, der);
+
+    print_message("%s: %s %s\n", name, problem_facts(result->problem)->name, result->detail ? result->detail : "");
+    assert_int_equal(result->problem, problem);
+    assert_int_equal(status, problem ? APR_EGENERAL : APR_SUCCESS);
+    assert_int_equal(ERR_peek_error(), 0);
+    assert_non_null(request);
+    assert_true(!problem || !request->poll.der.data);
+    return request;
+}
+
+static scep_request_t *open_expecting(const char *name, const pki_message_t *message, problem_t problem)
+{
+    return open_as(pki->identity, name, pki_message_make(pki, message, pool), problem);
+}
+
+static bytes_t key_hash(X509 *certificate)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), &der);
+    unsigned char *hash = apr_palloc(pool, 32);
+    EVP_MD *digest = EVP_MD_fetch(pki->engine->context, "SHA-256", NULL);
+    bytes_t bytes = {hash, 32};
+
+    assert_true(len > 0 && EVP_Digest(der, (size_t)len, hash, NULL, digest, NULL));
+    EVP_MD_free(digest);
+    OPENSSL_free(der);
+    return bytes;
+}
+
+static X509 *issued(EVP_PKEY *key, long until)
+{
+    pki_certificate_t wanted = {.subject = "device",
+                                .key = key,
+                                .issuer = pki->ca,
+                                .issuer_key = pki->ca_key,
+                                .from = until < 0 ? until - 1000 : 0,
+                                .until = until};
+
+    return pki_certificate_make(pki, &wanted);
+}
+
+static void a_good_poll(void **state)
+{
+    pki_message_t message = poll();
+    scep_request_t *request = open_expecting("ok/self-signed", &message, PROBLEM_NONE);
+
+    (void)state;
+    assert_int_equal(request->type, SCEP_CERTPOLL);
+    assert_false(scep_type_is_inquiry(request->type));
+    assert_false(scep_type_has_csr(request->type));
+    assert_string_equal(request->transaction_id, "6F1D2C3B4A59687706F1D2C3B4A5968770123456");
+    assert_true(bytes_equal(request->poll.der, names));
+    assert_string_equal(request->poll.issuer, "CN=issuing CA");
+    assert_string_equal(request->poll.subject, "CN=device");
+    assert_true(bytes_equal(request->signer_key_sha256, key_hash(pki->device)));
+    assert_int_equal(X509_cmp(request->signer, pki->device), 0);
+    assert_int_equal(request->cipher, SCEP_AES128);
+    assert_null(request->csr.der.data);
+    assert_null(request->inquiry.der.data);
+}
+
+static void forms_of_good_polls(void **state)
+{
+    pki_message_t good = poll();
+    X509_NAME *empty = X509_NAME_new();
+    struct {
+        const char *name;
+        pki_message_t message;
+    } cases[] = {{"ok/BER", good},
+                 {"ok/OAEP", good},
+                 {"ok/3DES and SHA-1", good},
+                 {"ok/several recipients", good},
+                 {"ok/RSASSA-PSS", good},
+                 {"ok/signer with a certificate of the CA", good},
+                 {"ok/signer with an expired one", good},
+                 {"ok/names that nobody knows", good},
+                 {"ok/empty names", good}};
+    unsigned i = 0;
+
+    (void)state;
+    cases[0].message.ber = true;
+    cases[1].message.oaep = true;
+    cases[2].message.cipher = "DES-EDE3-CBC";
+    cases[2].message.digest = "SHA-1";
+    cases[3].message.first_recipient = pki->other;
+    cases[4].message.pss = true;
+    cases[5].message.signer = issued(pki->device_key, 1000);
+    cases[6].message.signer = issued(pki->device_key, -1000);
+    cases[7].message.plain = pki_poll_make(X509_get_subject_name(pki->other), X509_get_subject_name(pki->other), pool);
+    cases[8].message.plain = pki_poll_make(empty, empty, pool);
+    for (i = 0; i < COUNT(cases); i++) {
+        scep_request_t *request = open_expecting(cases[i].name, &cases[i].message, PROBLEM_NONE);
+
+        assert_true(bytes_equal(request->poll.der, cases[i].message.plain));
+        assert_true(bytes_equal(request->signer_key_sha256, key_hash(pki->device)));
+    }
+    X509_NAME_free(empty);
+}
+
+/* One answer for whatever is not right within the envelope, as for a CSR. */
+static void contents(void **state)
+{
+    pki_message_t message = poll();
+    bytes_t one_byte_less = {names.data, names.len - 1};
+    struct {
+        const char *name;
+        bytes_t plain;
+    } cases[] = {
+        {"fail/empty envelope", bytes_of("", 0)},
+        {"fail/text", bytes_of_text("hello")},
+        {"fail/a CSR", csr},
+        {"fail/an IssuerAndSerialNumber", pki_inquiry_make(pki->ra, pool)},
+        {"fail/a certificate", pki_certificate_der(pki->device, pool)},
+        {"fail/a byte short", one_byte_less},
+        {"fail/a byte behind", with_a_byte_behind(names)},
+        {"fail/NULL", bytes_of("\x05\x00", 2)},
+        {"fail/empty SEQUENCE", bytes_of("\x30\x00", 2)},
+        {"fail/one name", bytes_of("\x30\x02\x30\x00", 4)},
+        {"fail/three names", bytes_of("\x30\x06\x30\x00\x30\x00\x30\x00", 8)},
+        {"fail/a byte behind the names, inside", bytes_of("\x30\x05\x30\x00\x30\x00\x00", 7)},
+        {"fail/a SET", bytes_of("\x31\x04\x30\x00\x30\x00", 6)},
+        {"fail/not universal", bytes_of("\xb0\x04\x30\x00\x30\x00", 6)},
+        {"fail/primitive", bytes_of("\x10\x04\x30\x00\x30\x00", 6)},
+        {"fail/indefinite length", bytes_of("\x30\x80\x30\x00\x30\x00\x00\x00", 8)},
+        {"fail/longer than it is", bytes_of("\x30\x84\x7f\xff\xff\xff\x30\x00\x30\x00", 10)},
+        {"fail/second name longer than the rest", bytes_of("\x30\x04\x30\x00\x30\x02", 6)},
+        {"fail/second name is none", bytes_of("\x30\x05\x30\x00\x02\x01\x01", 7)},
+    };
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < COUNT(cases); i++) {
+        message.plain = cases[i].plain;
+        open_expecting(cases[i].name, &message, PROBLEM_BAD_ENVELOPE);
+    }
+    message = poll();
+    message.recipient = pki->other;
+    open_expecting("fail/other recipient", &message, PROBLEM_BAD_ENVELOPE);
+    message = poll();
+    message.no_content = true;
+    open_expecting("fail/no envelope", &message, PROBLEM_BAD_ENVELOPE);
+    message = poll();
+    message.content = with_a_byte_behind(pki_envelope_make(pki, &message, pool));
+    open_expecting("fail/a byte behind the envelope", &message, PROBLEM_BAD_ENVELOPE);
+    message = poll();
+    message.type = "19";
+    open_expecting("fail/an IssuerAndSubject in a PKCSReq", &message, PROBLEM_BAD_ENVELOPE);
+    message.type = "21";
+    message.signer = issued(pki->device_key, 1000);
+    open_expecting("fail/an IssuerAndSubject in a GetCert", &message, PROBLEM_BAD_ENVELOPE);
+}
+
+static void signers(void **state)
+{
+    pki_certificate_t elliptic = {.subject = "elliptic", .key = pki->ec_key};
+    pki_certificate_t real = {
+        .subject = "twin", .key = pki->device_key, .issuer = pki->ca, .issuer_key = pki->ca_key, .serial = 4711};
+    pki_certificate_t shown = real;
+    pki_message_t message = poll();
+    scep_request_t *request = NULL;
+
+    (void)state;
+    message.digest = "MD5";
+    open_expecting("fail/MD5", &message, PROBLEM_BAD_ALGORITHM);
+    message = poll();
+    message.cipher = "DES-CBC";
+    open_expecting("fail/DES", &message, PROBLEM_BAD_ALGORITHM);
+    message = poll();
+    message.signer = pki_certificate_make(pki, &elliptic);
+    message.signer_key = pki->ec_key;
+    open_expecting("fail/elliptic", &message, PROBLEM_KEY_CANNOT_DECRYPT);
+    shown.key = pki->other_key;
+    message = poll();
+    message.signer = pki_certificate_make(pki, &real);
+    message.no_certificate = true;
+    message.extra_certificate = pki_certificate_make(pki, &shown);
+    request = open_expecting("fail/signed by another key", &message, PROBLEM_BAD_SIGNATURE);
+    assert_int_equal(request->signer_key_sha256.len, 0);
+    shown.key = pki_public_rsa_make(pki, 8193, 0);
+    message.extra_certificate = pki_certificate_make(pki, &shown);
+    open_expecting("fail/8193 bits", &message, PROBLEM_KEY_NOT_SERVED);
+}
+
+/* It names the key, whatever certificate is around it and whatever type the message has. */
+static void signer_keys(void **state)
+{
+    pki_message_t message = pki_request(pki, csr);
+    pki_csr_t fresh = {.key = pki->other_key};
+    X509 *holder = issued(pki->device_key, 1000);
+    bytes_t hash = key_hash(pki->device);
+    scep_request_t *request = open_expecting("ok/PKCSReq", &message, PROBLEM_NONE);
+
+    (void)state;
+    assert_int_equal(hash.len, 32);
+    assert_true(bytes_equal(request->signer_key_sha256, hash));
+    message.type = "17";
+    message.signer = holder;
+    message.plain = pki_csr_make(pki, &fresh, pool);
+    request = open_expecting("ok/RenewalReq with a new key", &message, PROBLEM_NONE);
+    assert_true(bytes_equal(request->signer_key_sha256, hash));
+    message.type = "21";
+    message.plain = pki_inquiry_make(holder, pool);
+    request = open_expecting("ok/GetCert", &message, PROBLEM_NONE);
+    assert_true(bytes_equal(request->signer_key_sha256, hash));
+    message = poll();
+    message.signer = pki->other;
+    message.signer_key = pki->other_key;
+    request = open_expecting("ok/CertPoll by another key", &message, PROBLEM_NONE);
+    assert_true(bytes_equal(request->signer_key_sha256, key_hash(pki->other)));
+    assert_false(bytes_equal(request->signer_key_sha256, hash));
+}
+
+/* A CSR whose subject stands there as the bytes say, as it comes out of a journal. */
+static csr_t stored_csr(EVP_PKEY *key, bytes_t name)
+{
+    const unsigned char *at = name.data;
+    X509_NAME *subject = d2i_X509_NAME(NULL, &at, (long)name.len);
+    X509_REQ *request = X509_REQ_new_ex(pki->engine->context, NULL);
+    EVP_MD *digest = EVP_MD_fetch(pki->engine->context, "SHA-256", NULL);
+    BIO *out = BIO_new(BIO_s_mem());
+    csr_t opened;
+    const char *why = NULL;
+
+    must(subject && request && digest && out && X509_REQ_set_subject_name(request, subject));
+    must(X509_REQ_set_pubkey(request, key) && X509_REQ_sign(request, key, digest) && i2d_X509_REQ_bio(out, request));
+    assert_int_equal(csr_open(&opened, pki->engine, pki_bio_take(out, pool), pool, &why), APR_SUCCESS);
+    assert_true(bytes_equal(opened.subject_der, name));
+    X509_NAME_free(subject);
+    X509_REQ_free(request);
+    EVP_MD_free(digest);
+    return opened;
+}
+
+/* The CA's view: it is as good a recipient as a gateway. */
+static scep_request_t *open_as_ca(const char *name, bytes_t der)
+{
+    scep_identity_t ca = *pki->identity;
+
+    ca.ra_certificate = ca.device_certificate = pki->ca;
+    ca.ra_key = ca.device_key = pki->ca_key;
+    return open_as(&ca, name, der, PROBLEM_NONE);
+}
+
+static scep_relay_t *own_poll(const csr_t *of, scep_algorithms_t use)
+{
+    scep_relay_t *relay = NULL;
+
+    assert_int_equal(scep_poll_build(&relay, pki->identity, "transaction 1", of, use, pool, result_make(pool)),
+                     APR_SUCCESS);
+    assert_int_equal(ERR_peek_error(), 0);
+    return relay;
+}
+
+static void own_polls(void **state)
+{
+    static const unsigned char issuer[] = "\x30\x15\x31\x13\x30\x11\x06\x03\x55\x04\x03\x0c\x0aissuing CA";
+    scep_algorithms_t use = {SCEP_AES256, SCEP_SHA512};
+    scep_algorithms_t unset = {0, 0};
+    csr_t of = stored_csr(pki->device_key, odd_name());
+    scep_relay_t *relay = own_poll(&of, use);
+    scep_relay_t *second = own_poll(&of, unset);
+    scep_request_t *opened = open_as_ca("ok/the gateway's own", relay->body);
+    bytes_t content = opened->poll.der;
+    apr_size_t issuer_len = sizeof(issuer) - 1;
+    result_t *result = result_make(pool);
+    csr_t nothing = {.challenges = 0};
+
+    (void)state;
+    assert_int_equal(relay->type, SCEP_CERTPOLL);
+    assert_true(bytes_equal(relay->spki, of.spki));
+    assert_string_equal(relay->transaction_id, "transaction 1");
+    assert_int_equal(relay->sender_nonce.len, SCEP_NONCE_LENGTH);
+    assert_false(bytes_equal(relay->sender_nonce, second->sender_nonce));
+    assert_int_equal(opened->type, SCEP_CERTPOLL);
+    assert_string_equal(opened->transaction_id, "transaction 1");
+    assert_true(bytes_equal(opened->sender_nonce, relay->sender_nonce));
+    assert_int_equal(X509_cmp(opened->signer, pki->ra), 0);
+    assert_int_equal(opened->cipher, SCEP_AES256);
+    assert_int_equal(opened->digest, SCEP_SHA512);
+    assert_int_equal(content.len, 2 + issuer_len + odd_name().len);
+    assert_memory_equal(content.data, "\x30\x30", 2);
+    assert_memory_equal(content.data + 2, issuer, issuer_len);
+    assert_memory_equal(content.data + 2 + issuer_len, ODD_NAME, odd_name().len);
+    assert_int_equal(scep_poll_build(&relay, pki->identity, "transaction 1", &nothing, use, pool, result),
+                     APR_EGENERAL);
+    assert_int_equal(result->problem, PROBLEM_INTERNAL);
+    assert_null(relay);
+}
+
+static scep_answer_t *answer_expecting(const char *name, const scep_relay_t *relay, const pki_message_t *message,
+                                       problem_t problem)
+{
+    scep_answer_t *answer = NULL;
+    result_t *result = result_make(pool);
+
+    scep_answer_open(&answer, pki->identity, &pki->policy, relay, pki_message_make(pki, message, pool), pool, result);
+    print_message("%s: %s %s\n", name, problem_facts(result->problem)->name, result->detail ? result->detail : "");
+    assert_int_equal(result->problem, problem);
+    assert_int_equal(ERR_peek_error(), 0);
+    assert_true(!problem || !answer->certificate);
+    return answer;
+}
+
+/* Held against the CSR, as the answer to a PKCSReq is. */
+static void answers_to_own_polls(void **state)
+{
+    scep_algorithms_t use = {SCEP_AES128, SCEP_SHA256};
+    csr_t of = stored_csr(pki->device_key, odd_name());
+    scep_relay_t *relay = own_poll(&of, use);
+    X509 *leaf = issued(pki->device_key, 1000);
+    pki_message_t good = pki_answer(pki, relay, pki_degenerate_make(pki, pki->ca, leaf, NULL, pool));
+    pki_message_t message = good;
+    scep_answer_t *answer = answer_expecting("ok/SUCCESS", relay, &message, PROBLEM_NONE);
+
+    (void)state;
+    assert_int_equal(answer->status, SCEP_SUCCESS);
+    assert_int_equal(X509_cmp(answer->certificate, leaf), 0);
+    message.plain = pki_degenerate_make(pki, issued(pki->other_key, 1000), NULL, NULL, pool);
+    answer_expecting("fail/another key", relay, &message, PROBLEM_CA_WRONG_KEY);
+    message.plain = pki_degenerate_make(pki, leaf, issued(pki->device_key, 1000), NULL, pool);
+    answer_expecting("fail/two with the key", relay, &message, PROBLEM_CA_WRONG_KEY);
+    message.plain = pki_degenerate_make(pki, issued(pki->device_key, -1000), NULL, NULL, pool);
+    answer_expecting("fail/expired", relay, &message, PROBLEM_CA_BAD_CERTIFICATE);
+    message = good;
+    message.transaction_id = bytes_of_text("transaction 2");
+    answer_expecting("fail/another transaction", relay, &message, PROBLEM_CA_WRONG_TRANSACTION);
+    message = good;
+    message.recipient_nonce = bytes_of_text("0123456789abcdef");
+    answer_expecting("fail/the nonce of another message", relay, &message, PROBLEM_CA_WRONG_TRANSACTION);
+    message = good;
+    message.no_content = true;
+    message.status = "3";
+    assert_int_equal(answer_expecting("ok/PENDING", relay, &message, PROBLEM_NONE)->status, SCEP_PENDING);
+    message.status = "2";
+    message.fail_info = "4";
+    answer = answer_expecting("ok/FAILURE", relay, &message, PROBLEM_NONE);
+    assert_int_equal(answer->status, SCEP_FAILURE);
+    assert_int_equal(answer->fail_info, SCEP_BAD_CERT_ID);
+}
+
+/* The CSR's key is the RA's here: of any other the CA, being played by a gateway, would refuse it. */
+static void a_stored_csr_again(void **state)
+{
+    scep_algorithms_t use = {SCEP_AES192, SCEP_SHA1};
+    pki_message_t message = poll();
+    scep_request_t *request = open_expecting("ok/CertPoll", &message, PROBLEM_NONE);
+    csr_t of = stored_csr(pki->ra_key, odd_name());
+    scep_relay_t *relay = NULL;
+    scep_request_t *opened = NULL;
+    result_t *result = result_make(pool);
+
+    (void)state;
+    assert_int_equal(scep_pkcsreq_build(&relay, pki->identity, "transaction 2", &of, use, pool, result), APR_SUCCESS);
+    assert_int_equal(relay->type, SCEP_PKCSREQ);
+    assert_string_equal(relay->transaction_id, "transaction 2");
+    assert_true(bytes_equal(relay->spki, of.spki));
+    opened = open_as_ca("ok/PKCSReq", relay->body);
+    assert_int_equal(opened->type, SCEP_PKCSREQ);
+    assert_string_equal(opened->transaction_id, "transaction 2");
+    assert_true(bytes_equal(opened->csr.der, of.der));
+    assert_true(bytes_equal(opened->sender_nonce, relay->sender_nonce));
+    assert_int_equal(opened->cipher, SCEP_AES192);
+    assert_int_equal(opened->digest, SCEP_SHA1);
+    /* A CertPoll itself has nothing for the CA. */
+    assert_int_equal(scep_relay_build(&relay, pki->identity, request, use, pool, result), APR_EGENERAL);
+    assert_int_equal(result->problem, PROBLEM_INTERNAL);
+    assert_null(relay);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
+static void a_stored_certificate(void **state)
+{
+    pki_message_t message = poll();
+    X509 *leaf = issued(pki->device_key, 1000);
+    bytes_t der = pki_certificate_der(leaf, pool);
+    scep_request_t *request = NULL;
+    pki_certrep_t *rep = NULL;
+    bytes_t body;
+
+    (void)state;
+    message.cipher = "DES-EDE3-CBC";
+    message.digest = "SHA-1";
+    request = open_expecting("ok/CertPoll", &message, PROBLEM_NONE);
+    assert_int_equal(scep_stored_success_build(&body, pki->identity, request, der, pool, result_make(pool)),
+                     APR_SUCCESS);
+    assert_int_equal(ERR_peek_error(), 0);
+    rep = pki_certrep_open(pki, body, pki->device, pki->device_key, pool);
+    assert_non_null(rep);
+    assert_string_equal(rep->type, "3");
+    assert_string_equal(rep->status, "0");
+    assert_string_equal(rep->transaction_id, request->transaction_id);
+    assert_true(bytes_equal(rep->recipient_nonce, request->sender_nonce));
+    assert_string_equal(rep->cipher, OBJ_nid2sn(NID_des_ede3_cbc));
+    assert_string_equal(rep->digest, OBJ_nid2sn(NID_sha1));
+    assert_int_equal(sk_X509_num(rep->certificates), 1);
+    assert_true(bytes_equal(pki_certificate_der(sk_X509_value(rep->certificates, 0), pool), der));
+}
+
+static void a_damaged_certificate(void **state)
+{
+    pki_message_t message = poll();
+    bytes_t der = pki_certificate_der(issued(pki->device_key, 1000), pool);
+    scep_request_t *request = open_expecting("ok/CertPoll", &message, PROBLEM_NONE);
+    unsigned char *longer = apr_palloc(pool, der.len + 1);
+    const struct {
+        const char *name;
+        bytes_t der;
+    } cases[] = {{"fail/nothing", {NULL, 0}},
+                 {"fail/text", bytes_of_text("hello")},
+                 {"fail/a byte short", {der.data, der.len - 1}},
+                 {"fail/a byte behind", with_a_byte_behind(der)},
+                 {"fail/a length in more bytes than it needs", {longer, der.len + 1}},
+                 {"fail/a CSR", csr}};
+    unsigned i = 0;
+
+    (void)state;
+    assert_memory_equal(der.data, "\x30\x82", 2);
+    memcpy(longer, "\x30\x83\x00", 3);
+    memcpy(longer + 3, der.data + 2, der.len - 2);
+    for (i = 0; i < COUNT(cases); i++) {
+        result_t *result = result_make(pool);
+        bytes_t body = {NULL, 0};
+
+        assert_int_equal(scep_stored_success_build(&body, pki->identity, request, cases[i].der, pool, result),
+                         APR_EGENERAL);
+        print_message("%s: %s\n", cases[i].name, result->detail);
+        assert_int_equal(result->problem, PROBLEM_INTERNAL);
+        assert_int_equal(body.len, 0);
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_good_poll),
+        cmocka_unit_test(forms_of_good_polls),
+        cmocka_unit_test(contents),
+        cmocka_unit_test(signers),
+        cmocka_unit_test(signer_keys),
+        cmocka_unit_test(own_polls),
+        cmocka_unit_test(answers_to_own_polls),
+        cmocka_unit_test(a_stored_csr_again),
+        cmocka_unit_test(a_stored_certificate),
+        cmocka_unit_test(a_damaged_certificate),
+    };
+    int failed = 0;
+
+    pki_global_init();
+    failed = cmocka_run_group_tests(tests, setup, teardown);
+    pki_global_end();
+    return failed;
+}
