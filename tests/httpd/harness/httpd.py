@@ -111,7 +111,7 @@ class Httpd:
                                             stderr=stderr, env=self.child_environment(), start_new_session=True)
         wait.until(self._is_up_or_dead, f"httpd {self.name} to listen", 20)
         if self.process.poll() is not None:
-            text, code = self.output(), self.process.returncode
+            text, code = self.tail(), self.process.returncode
             self._remove()
             raise StartError(f"httpd {self.name} ended with {code}:\n{text}")
         return self
