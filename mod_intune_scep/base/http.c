@@ -465,12 +465,14 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     if (call->too_large)
         return HTTP_FAILED_TOO_LARGE;
     failure = http_failure_of(call->handle, code, call->words, call->request->url, call->client->settings.proxy);
-    if (failure != HTTP_OK) {
-        answer->failure_text = code == CURLE_OK
-                                   ? "HTTP 407 Proxy Authentication Required"
-                                   : text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
+    if (failure == HTTP_FAILED_PROXY_PASSWORD && code == CURLE_OK)
+        answer->failure_text = "HTTP 407 Proxy Authentication Required";
+    else if (failure != HTTP_OK && code == CURLE_OK)
+        answer->failure_text = "an HTTP status below 100";
+    else if (failure != HTTP_OK)
+        answer->failure_text = text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
+    if (failure != HTTP_OK)
         return failure;
-    }
     answer_fill(call, answer, pool);
     return failure;
 }

@@ -24,7 +24,7 @@ typedef struct http_settings_t {
     int max_handles;               /**< calls at once in this process, at least 1 */
 } http_settings_t;
 
-/** A bounded pool of curl handles of one process, each keeping its connections alive, one user at a time. */
+/** A bounded pool of one process: sets of connections that are kept alive, each with one user at a time. */
 typedef struct http_client_t http_client_t;
 
 typedef struct http_request_t {

@@ -156,6 +156,9 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
     if (failure == HTTP_OK && status == 407)
         return HTTP_FAILED_PROXY_PASSWORD;
+    /* curl takes "HTTP/1.1 000" for an answer. */
+    if (failure == HTTP_OK && status < 100)
+        return HTTP_FAILED_DROPPED;
     if (failure == HTTP_OK || failure == HTTP_FAILED_STOPPED || failure == HTTP_FAILED_TIMEOUT)
         return failure;
     curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &tunnel);
@@ -169,8 +172,8 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
         return HTTP_FAILED_PROXY;
     if ((failure == HTTP_FAILED_DROPPED || failure == HTTP_FAILED_TLS) && certificate_was_refused(words))
         return HTTP_FAILED_CLIENT_CERTIFICATE;
-    /* curl's word for an answer that is not HTTP is the one for a URL that is not. */
-    if (code == CURLE_UNSUPPORTED_PROTOCOL && sent_after > 0)
+    /* curl's words for an answer that is not HTTP, or whose headers begin in the middle, are those for mistakes of ours. */
+    if ((code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_BAD_FUNCTION_ARGUMENT) && sent_after > 0)
         return HTTP_FAILED_DROPPED;
     return failure;
 }

@@ -5,6 +5,7 @@
 #include <apr_strings.h>
 #include <apr_uri.h>
 #include <ap_mpm.h>
+#include <errno.h>
 #include <grp.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -54,21 +55,35 @@ static const char *with_slash(const maker_t *m, setting_id_t id, const char *of_
     return url[strlen(url) - 1] == '/' ? url : apr_pstrcat(m->pool, url, "/", NULL);
 }
 
-/* Tried in a process that has become the server's user. */
-bool setup_server_can(const char *path, int what)
+/* In a process that has become the server's user; false where that process came to no end of its own. */
+static bool try_as_server(const char *path, int what, bool *can)
 {
     int status = 0;
-    if (geteuid()) {
-        return !access(path, what);
-    }
     pid_t pid = fork();
+    pid_t ended = pid;
     if (pid == 0) {
         const char *user = ap_unixd_config.user_name;
         bool became = !setgid(ap_unixd_config.group_id) && (!user || !initgroups(user, ap_unixd_config.group_id)) &&
                       !setuid(ap_unixd_config.user_id);
         _exit(became && !access(path, what) ? 0 : 1);
     }
-    return pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status);
+    while (pid > 0 && (ended = waitpid(pid, &status, 0)) < 0 && errno == EINTR) {
+    }
+    bool whole = ended > 0 && WIFEXITED(status);
+    *can = whole && !WEXITSTATUS(status);
+    return whole;
+}
+
+/* A trial that somebody killed, or that could not begin, says nothing about the file. */
+bool setup_server_can(const char *path, int what)
+{
+    bool can = false;
+    if (geteuid()) {
+        return !access(path, what);
+    }
+    for (int trial = 0; trial < 3 && !try_as_server(path, what, &can); trial++) {
+    }
+    return can;
 }
 
 /* curl reads these files in the worker processes, with each new connection. */

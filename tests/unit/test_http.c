@@ -240,6 +240,33 @@ static void failures_are_told_apart(void **state)
     call_assert_hello(call_path(client, "/ok"));
 }
 
+/* libcurl 7.88 would take it for more of the last header of the call before, whose memory it has given back by then. */
+static void folded_first_header_is_an_answer_of_no_http(void **state)
+{
+    http_client_t *client = call_plain_client(1);
+    int i;
+
+    (void)state;
+    for (i = 0; i < 3; i++) {
+        call_assert_hello(call_path(client, "/ok"));
+        call_assert_failure(call_path(client, "/folded"), HTTP_FAILED_DROPPED);
+    }
+    call_assert_hello(call_path(client, "/ok"));
+}
+
+static void status_below_100_is_no_answer(void **state)
+{
+    http_client_t *client = call_plain_client(1);
+    http_answer_t answer = call_path(client, "/status/000");
+
+    (void)state;
+    call_assert_failure(answer, HTTP_FAILED_DROPPED);
+    assert_null(strstr(answer.failure_text, "407"));
+    answer = call_path(client, "/status/407");
+    call_assert_failure(answer, HTTP_FAILED_PROXY_PASSWORD);
+    assert_string_equal(answer.failure_text, "HTTP 407 Proxy Authentication Required");
+}
+
 static void every_failure_has_a_name(void **state)
 {
     int i, j;
@@ -494,6 +521,8 @@ static int run(void)
         HTTP_TEST(redirect_is_not_followed_and_no_cookie_kept),
         HTTP_TEST(answer_size_is_limited),
         HTTP_TEST(failures_are_told_apart),
+        HTTP_TEST(folded_first_header_is_an_answer_of_no_http),
+        HTTP_TEST(status_below_100_is_no_answer),
         HTTP_TEST(every_failure_has_a_name),
         HTTP_TEST(deadline_ends_a_call),
         HTTP_TEST(passed_deadline_sends_nothing),

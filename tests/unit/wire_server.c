@@ -191,6 +191,21 @@ static bool garbage(wire_t *wire, const char *rest)
     return false;
 }
 
+/* The first header line is the rest of one that never came. */
+static bool folded(wire_t *wire, const char *rest)
+{
+    (void)rest;
+    return say(wire, "HTTP/1.1 200 OK\r\n folded: line\r\nContent-Length: 5\r\n\r\nhello");
+}
+
+static bool status(wire_t *wire, const char *rest)
+{
+    char text[100];
+
+    snprintf(text, sizeof(text), "HTTP/1.1 %.*s Odd\r\nContent-Length: 0\r\n\r\n", (int)strcspn(rest, " "), rest);
+    return say(wire, text);
+}
+
 static bool retry(wire_t *wire, const char *rest)
 {
     char text[200], date[100];
@@ -270,6 +285,8 @@ static const struct {
     {"/stall-body", stall_body},
     {"/stall", stall},
     {"/garbage", garbage},
+    {"/folded", folded},
+    {"/status/", status},
     {"/retry/", retry},
     {"/redirect", redirect},
     {"/impatient", impatient},

@@ -117,7 +117,8 @@ class Killer(Trouble):
             with self.there:
                 gateway.start(write=False)
             return
-        children = gateway.children()
+        # a child of a server that starts is a trial of a file, or a command that prints a secret
+        children = gateway.children() if gateway.is_up else []
         if children and self._kill_child(self.random.choice(children), gateway):
             self.lives["children"] += 1
 

@@ -54,6 +54,7 @@ class Httpd:
         self.error_log = self.root / "error.log"
         self.access_log = self.root / "access.log"
         self.process = None
+        self.is_up = False
         self.makers = set()
         self.before = set()
         self.generation = 0
@@ -104,6 +105,7 @@ class Httpd:
     def start(self, write=True):
         if write:
             self.write_config()
+        self.is_up = False
         self.before = system.shared_things()
         self.generation = len(self.lines(RESUMING))
         with open(self.root / "stderr.log", "ab") as stderr:
@@ -114,6 +116,7 @@ class Httpd:
             text, code = self.tail(), self.process.returncode
             self._remove()
             raise StartError(f"httpd {self.name} ended with {code}:\n{text}")
+        self.is_up = True
         return self
 
     def _is_up_or_dead(self):
@@ -140,6 +143,7 @@ class Httpd:
     def kill(self):
         """SIGKILL to all its processes, the parent first, as a power cut has it. start() brings it back."""
         session = self.process.pid
+        self.is_up = False
         self.makers |= {session, *self.children()}
         self.process.kill()
         self.process.wait()
