@@ -235,14 +235,15 @@ def journal(trip, gateway):
 
 
 def configuration(trip, start):
-    """The blocks of configuration that the first device does not need are taken by the server, too."""
-    several = trip.block("operating.md", "IntuneScepJournal")
-    cache = trip.block("operating.md", "LoadModule").replace("modules/", f"{place.MODULES}/").replace("cache.example.com", "127.0.0.1")
-    lines = [line for line in cache.splitlines() if "socache_shmcb" not in line]
-    gateway = start([location(trip, f"{trip.etc}/app.pem {trip.etc}/app-cert.key")], shared_cache=None, name="several",
-                    server="\n".join(lines) + "\n" + several.splitlines()[0].replace("db.example.com", "127.0.0.1") + "\n")
-    gateway.allow_log(r"ISCEP\d{4}|\[socache")
-    trip.shell(f"apache2 -t -d {gateway.root} -f {gateway.config_file} 2>&1")
+    """The blocks of configuration that the first device does not need are taken by the server, too, each as a whole."""
+    journal_lines = trip.block("operating.md", "IntuneScepJournal").replace("db.example.com", f"127.0.0.1 port={system.free_port()}")
+    cache_lines = trip.block("operating.md", "LoadModule").replace("modules/", f"{place.MODULES}/").replace("cache.example.com", "127.0.0.1")
+    cache_lines = "\n".join(line for line in cache_lines.splitlines() if "socache_shmcb" not in line)
+    for lines, options, said in ((journal_lines, {}, "ISCEP0544"), (cache_lines, {"shared_cache": None}, "resuming")):
+        gateway = start([location(trip, f"{trip.etc}/app.pem {trip.etc}/app-cert.key")], name="several", server=lines + "\n", **options)
+        gateway.allow_log(r"ISCEP\d{4}|\[socache")
+        gateway.wait_log(said)
+        trip.shell(f"apache2 -t -d {gateway.root} -f {gateway.config_file} 2>&1")
 
 
 def test_from_nothing_to_the_first_device(journey, start_gateway):
