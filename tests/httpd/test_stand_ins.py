@@ -269,7 +269,12 @@ def test_the_record_page_by_page(ca, ask):
     messages = ask(5)
     for message in messages:
         message.post(ca.port)
-    all_of_them = ca.record()
+
+    def answered():
+        """It notes so once the answer is on its way."""
+        record = ca.record()
+        return record if all(request["answered"] for request in record) else None
+    all_of_them = wait.until(answered, "the record of all answers")
     assert ca.record(page=2) == all_of_them and [request["n"] for request in all_of_them] == [1, 2, 3, 4, 5]
     assert ca.record(since=3) == all_of_them[3:]
     lean = ca.record(csr=False)

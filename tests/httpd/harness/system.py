@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server may leave behind on the machine: processes, shared memory, semaphores."""
+import os
 import pathlib
 import random
 import socket
@@ -11,11 +12,13 @@ _ports = set()
 def free_port():
     """
     A loopback port that nobody listens on, never given twice. It is below those that the kernel gives to connections, so
-    that a server which is started again finds it free.
+    that a server which is started again finds it free; and in the share of them (ISCEP_PORTS, such as 1/4) that is this
+    process's, where several run beside each other.
     """
     lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    number, shares = map(int, os.environ.get("ISCEP_PORTS", "1/1").split("/"))
     while True:
-        port = random.randrange(10000, max(lowest, 20000))
+        port = 10000 + random.randrange(number - 1, max(lowest, 20000) - 10000, shares)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
