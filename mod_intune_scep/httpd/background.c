@@ -5,6 +5,7 @@
  * up the others; and whichever has time sums up what repeats itself in the log. All may be cut off at any time: all of it can be done again.
  */
 #include "module.h"
+#include "base/clock.h"
 #include "gateway/events.h"
 #include "gateway/outbox.h"
 
@@ -74,6 +75,7 @@ typedef struct background_t {
     server_rec *server;
     apr_interval_time_t retention;
     const char *event_command; /* or NULL */
+    apr_time_t started;
     events_watch_t *watches;   /* by profile->index, of this process */
 } background_t;
 
@@ -142,6 +144,7 @@ static apr_status_t outbox_tick(int state, void *data, apr_pool_t *pool)
 static void tell_events(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
     events_t events = {.command = background->event_command,
+                       .started = background->started,
                        .log = error_log_of_server(background->server, profile, pool),
                        .stopping = is_stopping};
     events_watch(profile, &events, &background->watches[profile->index], pool);
@@ -180,6 +183,7 @@ void background_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf)
     const settings_t *base = ap_get_module_config(server->lookup_defaults, &intune_scep_module);
     background->retention = setting_duration(base, SETTING_RETENTION);
     background->event_command = setting_text(base, SETTING_EVENT_COMMAND);
+    background->started = clock_now();
     background->watches = apr_pcalloc(pconf, (apr_size_t)gateway->sites->nelts * sizeof(*background->watches));
     add_task(background, "_intune_scep_", renew_tick, pconf);
     if (gateway->journal) {

@@ -79,8 +79,7 @@ const char *setup_scep_make(profile_t *profile, const settings_t *settings, cons
 
 /* setup_certificates.c */
 /** Warns of what some devices mind of the RA's certificates, and of what expires soon. */
-void setup_certificates_check(const settings_t *settings, const scep_identity_t *identity, server_rec *server,
-                              apr_pool_t *pool);
+void setup_certificates_check(const site_t *site, apr_pool_t *pool);
 /** Complains about a clock that is before the day on which this module was built. */
 void setup_clock_check(server_rec *server);
 
