@@ -10,11 +10,13 @@ core_sources = \
 	mod_intune_scep/base/http_settings.c \
 	mod_intune_scep/base/json.c \
 	mod_intune_scep/base/log.c \
+	mod_intune_scep/base/repeats.c \
 	mod_intune_scep/base/result.c \
 	mod_intune_scep/base/seal.c \
 	mod_intune_scep/base/secret.c \
 	mod_intune_scep/base/secret_file.c \
 	mod_intune_scep/base/secret_source.c \
+	mod_intune_scep/base/seqlock.c \
 	mod_intune_scep/base/state_key.c \
 	mod_intune_scep/base/text.c \
 	mod_intune_scep/base/writer.c \
@@ -65,7 +67,6 @@ core_sources = \
 	mod_intune_scep/store/journal_schema.c \
 	mod_intune_scep/store/memory_provider.c \
 	mod_intune_scep/store/sealed_provider.c \
-	mod_intune_scep/store/seqlock.c \
 	mod_intune_scep/store/shared_cache.c \
 	mod_intune_scep/store/tiered_cache.c \
 	mod_intune_scep/gateway/account.c \
@@ -182,6 +183,7 @@ unit_tests = \
 	tests/unit/test_probe \
 	tests/unit/test_profile \
 	tests/unit/test_recall \
+	tests/unit/test_repeats \
 	tests/unit/test_report \
 	tests/unit/test_result \
 	tests/unit/test_retry \

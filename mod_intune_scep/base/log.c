@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/log.h"
 
+#include "base/repeats.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +54,9 @@ __attribute__((format(printf, 4, 0))) static void line_write(const log_t *log, u
     else if ((size_t)head + (size_t)tail >= sizeof(line))
         memcpy(line + LINE_MAX_BYTES - 3, "...", 4);
     flatten(line);
-    log->write(log->baton, level, line);
+    level = repeats_weigh(log->repeats, log, id, level, line);
+    if (log_enabled(log, level))
+        log->write(log->baton, level, line);
 }
 
 void log_write(const log_t *log, message_t message, const char *format, ...)

@@ -34,6 +34,7 @@ typedef struct log_t {
     bool (*enabled)(void *baton, log_level_t level);
     void *baton;
     const char *transaction; /**< the transactionID, escaped, or NULL before it is known: every line starts with it */
+    struct repeats_t *repeats; /**< of the location (base/repeats.h), or NULL: every line is written as it is */
 } log_t;
 
 /** The facts of a message. Never NULL. */
@@ -44,7 +45,8 @@ bool log_enabled(const log_t *log, log_level_t level);
 
 /**
  * Writes one line, "ISCEP0123: [transaction] text", at the level of messages.def. A NULL `log` writes nothing. Text
- * from outside must have gone through text_escape() before. Lines end at 4,000 bytes.
+ * from outside must have gone through text_escape() before. Lines end at 4,000 bytes. What `repeats` sums up may be
+ * written at info instead.
  */
 void log_write(const log_t *log, message_t message, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -100,6 +100,12 @@ static const char *days_words(const expiry_t *expiry, apr_pool_t *pool)
                             : apr_psprintf(pool, "%s expires in %d days, on %s", expiry->what, expiry->days, date);
 }
 
+/* The log has it from the start of the server; the lease lets the next line come after a day. */
+static bool start_has_told(const events_t *events, const expiry_t *expiry)
+{
+    return clock_now() - events->started < EXPIRY_EVERY && expiry->expires - events->started < EXPIRY_WARN_DAYS * DAY;
+}
+
 static void watch_expiry(const profile_t *profile, const events_t *events, apr_pool_t *pool)
 {
     const apr_array_header_t *expiries = expiry_list(profile, pool);
@@ -109,8 +115,10 @@ static void watch_expiry(const profile_t *profile, const events_t *events, apr_p
             continue;
         }
         const char *words = days_words(expiry, pool);
-        log_write(events->log, expiry->days < EXPIRY_ERROR_DAYS ? MSG_EXPIRES_NOW : MSG_EXPIRES_SOON, "%s: %s (%s)",
-                  profile->name, words, expiry->directive);
+        if (!start_has_told(events, expiry)) {
+            log_write(events->log, expiry->days < EXPIRY_ERROR_DAYS ? MSG_EXPIRES_NOW : MSG_EXPIRES_SOON, "%s: %s (%s)",
+                      profile->name, words, expiry->directive);
+        }
         if (events->command) {
             event_t event = {.name = "expiring", .location = profile->name, .detail = words, .time = clock_now()};
             tell(events, &event, pool);

@@ -19,6 +19,7 @@ typedef struct events_watch_t {
 /** What the process that tells them lends. */
 typedef struct events_t {
     const char *command; /**< IntuneScepEventCommand, or NULL: what expires is logged all the same */
+    apr_time_t started;  /**< when the start told the log what expires, which is then not told again so soon; 0: never */
     const log_t *log;
     /** Whether the process is about to end: then no further command is run. */
     bool (*stopping)(void *baton);

@@ -3,6 +3,7 @@
 #ifndef ISCEP_GATEWAY_PROFILE_H
 #define ISCEP_GATEWAY_PROFILE_H
 
+#include "base/repeats.h"
 #include "intune/intune.h"
 #include "scep/http_side.h"
 #include "store/counters.h"
@@ -58,6 +59,7 @@ typedef struct profile_t {
     cache_t *cache;            /**< set in each process by profile_attach() */
     journal_t *journal;        /**< likewise; NULL: there is none */
     counters_t *counters;      /**< set at start, or NULL */
+    repeats_t *repeats;        /**< set at start, or NULL: every line is written as it is */
 } profile_t;
 
 /** Gives the profile what a process must make for itself, after the fork: the shared cache, the journal (or NULL) and the

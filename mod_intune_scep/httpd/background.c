@@ -2,9 +2,10 @@
 /*
  * What every worker process does beside its requests, about once a second: in one thread tokens are renewed, in another
  * the reports that are owed go out, in a third the operator hears of events and of what expires, so that a slow one does not hold
- * up the others. All may be cut off at any time: all of it can be done again.
+ * up the others; and whichever has time sums up what repeats itself in the log. All may be cut off at any time: all of it can be done again.
  */
 #include "module.h"
+#include "base/clock.h"
 #include "gateway/events.h"
 #include "gateway/outbox.h"
 
@@ -57,11 +58,24 @@ void background_stop(void)
     }
 }
 
+void background_last_words(const gateway_t *gateway)
+{
+    apr_pool_t *scratch = NULL;
+    if (apr_pool_create(&scratch, NULL)) {
+        return;
+    }
+    for (int i = 0; i < gateway->sites->nelts; i++) {
+        counting_sum_up(APR_ARRAY_IDX(gateway->sites, i, const site_t *), true, scratch);
+    }
+    apr_pool_destroy(scratch);
+}
+
 typedef struct background_t {
     gateway_t *gateway;
     server_rec *server;
     apr_interval_time_t retention;
     const char *event_command; /* or NULL */
+    apr_time_t started;
     events_watch_t *watches;   /* by profile->index, of this process */
 } background_t;
 
@@ -80,7 +94,9 @@ static apr_status_t for_each_profile(int state, const background_t *background, 
         if (apr_pool_create(&scratch, NULL)) {
             break;
         }
-        task(background, APR_ARRAY_IDX(sites, i, const site_t *)->profile, scratch);
+        const site_t *site = APR_ARRAY_IDX(sites, i, const site_t *);
+        counting_sum_up(site, false, scratch);
+        task(background, site->profile, scratch);
         apr_pool_destroy(scratch);
     }
     leave();
@@ -89,7 +105,7 @@ static apr_status_t for_each_profile(int state, const background_t *background, 
 
 static void renew(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
-    intune_renew_due(profile->intune, pool, error_log_of_server(background->server, pool));
+    intune_renew_due(profile->intune, pool, error_log_of_server(background->server, profile, pool));
 }
 
 static apr_status_t renew_tick(int state, void *data, apr_pool_t *pool)
@@ -113,7 +129,7 @@ static bool is_stopping(void *baton)
 
 static void send_reports(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
-    outbox_t outbox = {.log = error_log_of_server(background->server, pool), .pace = pace, .stopping = is_stopping};
+    outbox_t outbox = {.log = error_log_of_server(background->server, profile, pool), .pace = pace, .stopping = is_stopping};
     outbox_run(profile, &outbox, pool);
     outbox_look(profile, &outbox, pool);
     outbox_prune(profile, &outbox, background->retention, pool);
@@ -128,7 +144,8 @@ static apr_status_t outbox_tick(int state, void *data, apr_pool_t *pool)
 static void tell_events(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
     events_t events = {.command = background->event_command,
-                       .log = error_log_of_server(background->server, pool),
+                       .started = background->started,
+                       .log = error_log_of_server(background->server, profile, pool),
                        .stopping = is_stopping};
     events_watch(profile, &events, &background->watches[profile->index], pool);
     if (background->event_command && profile->index == 0) {
@@ -166,6 +183,7 @@ void background_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf)
     const settings_t *base = ap_get_module_config(server->lookup_defaults, &intune_scep_module);
     background->retention = setting_duration(base, SETTING_RETENTION);
     background->event_command = setting_text(base, SETTING_EVENT_COMMAND);
+    background->started = clock_now();
     background->watches = apr_pcalloc(pconf, (apr_size_t)gateway->sites->nelts * sizeof(*background->watches));
     add_task(background, "_intune_scep_", renew_tick, pconf);
     if (gateway->journal) {

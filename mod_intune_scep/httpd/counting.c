@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the counters are: shared memory in the pool of the parent process, which a graceful restart leaves alone. A new
+ * Where the counters are, and behind them the counts of what repeats itself in the log: shared memory in the pool of the parent process, which a graceful restart leaves alone. A new
  * generation of the same module with the same locations goes on with it, while processes of the old one still count in it;
  * any other begins anew. Those of the old one then go on in their own mapping, for nobody to see.
  */
@@ -20,11 +20,22 @@ typedef struct kept_t {
     void *memory;
 } kept_t;
 
+/* Words of 64 bits alone, so that one may follow the other. */
+static apr_size_t size_of(int locations)
+{
+    return counters_size(locations) + repeats_size(locations);
+}
+
+static void *repeats_in(void *memory, int locations)
+{
+    return (char *)memory + counters_size(locations);
+}
+
 /* The module's version, how its memory is laid out, and whose counters are in it. */
 static const char *key_of(const gateway_t *gateway, apr_pool_t *pool)
 {
     const char *key = apr_psprintf(pool, "%s %d %" APR_SIZE_T_FMT, ISCEP_VERSION, (int)OUTCOME_COUNT,
-                                   counters_size(gateway->sites->nelts));
+                                   size_of(gateway->sites->nelts));
     for (int i = 0; i < gateway->sites->nelts; i++) {
         key = apr_pstrcat(pool, key, "\n", APR_ARRAY_IDX(gateway->sites, i, const site_t *)->profile->name, NULL);
     }
@@ -36,7 +47,7 @@ static apr_status_t make(kept_t *kept, const char *key, int locations, apr_pool_
     apr_shm_t *shm = NULL;
     apr_status_t rv = apr_pool_create(&kept->pool, parent);
     if (!rv) {
-        rv = apr_shm_create(&shm, counters_size(locations), NULL, kept->pool);
+        rv = apr_shm_create(&shm, size_of(locations), NULL, kept->pool);
     }
     if (rv) {
         return rv;
@@ -44,7 +55,23 @@ static apr_status_t make(kept_t *kept, const char *key, int locations, apr_pool_
     kept->key = apr_pstrdup(kept->pool, key);
     kept->memory = apr_shm_baseaddr_get(shm);
     counters_begin(kept->memory, locations);
+    repeats_begin(repeats_in(kept->memory, locations), locations);
     return APR_SUCCESS;
+}
+
+/* What each location counts in. */
+static void hand_out(const gateway_t *gateway, void *memory, apr_interval_time_t interval)
+{
+    int locations = gateway->sites->nelts;
+    for (int i = 0; i < locations; i++) {
+        profile_t *profile = APR_ARRAY_IDX(gateway->sites, i, const site_t *)->profile;
+        profile->counters = counters_of(memory, profile->index, gateway->pool);
+        intune_observe(profile->intune, counters_observer(profile->counters));
+        if (interval) {
+            profile->repeats =
+                repeats_of(repeats_in(memory, locations), profile->index, profile->name, interval, gateway->pool);
+        }
+    }
 }
 
 apr_status_t counting_start(gateway_t *gateway, server_rec *server)
@@ -73,10 +100,12 @@ apr_status_t counting_start(gateway_t *gateway, server_rec *server)
         ap_log_error(APLOG_MARK, APLOG_EMERG, rv, server, "ISCEP0545: no shared memory for the counters");
         return rv;
     }
-    for (int i = 0; i < gateway->sites->nelts; i++) {
-        profile_t *profile = APR_ARRAY_IDX(gateway->sites, i, const site_t *)->profile;
-        profile->counters = counters_of(kept->memory, profile->index, gateway->pool);
-        intune_observe(profile->intune, counters_observer(profile->counters));
-    }
+    const settings_t *base = ap_get_module_config(server->lookup_defaults, &intune_scep_module);
+    hand_out(gateway, kept->memory, setting_duration(base, SETTING_REPEAT_INTERVAL));
     return APR_SUCCESS;
+}
+
+void counting_sum_up(const site_t *site, bool all, apr_pool_t *pool)
+{
+    repeats_sum_up(site->profile->repeats, error_log_of_server(site->server, NULL, pool), all);
 }

@@ -33,20 +33,22 @@ static bool server_enabled(void *baton, log_level_t level)
     return APLOG_IS_LEVEL(server, level_of(level));
 }
 
-log_t *error_log_of_request(request_rec *r)
+log_t *error_log_of_request(request_rec *r, const profile_t *profile)
 {
     log_t *log = apr_pcalloc(r->pool, sizeof(*log));
     log->write = write_request;
     log->enabled = request_enabled;
     log->baton = r;
+    log->repeats = profile->repeats;
     return log;
 }
 
-log_t *error_log_of_server(server_rec *server, apr_pool_t *pool)
+log_t *error_log_of_server(server_rec *server, const profile_t *profile, apr_pool_t *pool)
 {
     log_t *log = apr_pcalloc(pool, sizeof(*log));
     log->write = write_server;
     log->enabled = server_enabled;
     log->baton = server;
+    log->repeats = profile ? profile->repeats : NULL;
     return log;
 }

@@ -73,7 +73,7 @@ static int answer(request_rec *r, const transaction_t *t)
 
 static transaction_t *make(request_rec *r, const site_t *site)
 {
-    transaction_t *t = transaction_make(site->profile, error_log_of_request(r), r->pool);
+    transaction_t *t = transaction_make(site->profile, error_log_of_request(r, site->profile), r->pool);
     t->client = apr_table_get(r->headers_in, "User-Agent");
     return t;
 }

@@ -83,6 +83,7 @@ static apr_status_t stop_background(void *data)
 {
     stop_calls(data);
     background_stop();
+    background_last_words(data);
     return APR_SUCCESS;
 }
 

@@ -79,8 +79,7 @@ const char *setup_scep_make(profile_t *profile, const settings_t *settings, cons
 
 /* setup_certificates.c */
 /** Warns of what some devices mind of the RA's certificates, and of what expires soon. */
-void setup_certificates_check(const settings_t *settings, const scep_identity_t *identity, server_rec *server,
-                              apr_pool_t *pool);
+void setup_certificates_check(const site_t *site, apr_pool_t *pool);
 /** Complains about a clock that is before the day on which this module was built. */
 void setup_clock_check(server_rec *server);
 
@@ -140,8 +139,11 @@ apr_status_t pace_start(int per_second, server_rec *server, apr_pool_t *pconf);
 /** Takes the next place: the time to wait for it, or -1 where it is more than a second away. */
 apr_interval_time_t pace_take(void);
 
-/* counting.c: the counters of store/counters.h in memory that outlives graceful restarts */
+/* counting.c: what is counted over all processes (store/counters.h, base/repeats.h), in memory that outlives graceful
+ * restarts */
 apr_status_t counting_start(gateway_t *gateway, server_rec *server);
+/** Tells in the log what repeated itself, of a location: once a second. `all`: the process ends. */
+void counting_sum_up(const site_t *site, bool all, apr_pool_t *pool);
 
 /* status.c */
 /** SetHandler intune-scep-status. */
@@ -159,11 +161,14 @@ void background_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf)
 void background_child(void);
 /** Waits for work that runs, some seconds at most, and lets none begin any more. */
 void background_stop(void);
+/** In a worker process that ends, after that: what was counted is told, for nobody may be left to do so. */
+void background_last_words(const gateway_t *gateway);
 
 /* error_log.c */
-/** The core's log, written to the request's error log. */
-log_t *error_log_of_request(request_rec *r);
-log_t *error_log_of_server(server_rec *server, apr_pool_t *pool);
+/** The core's log, written to the request's error log; what repeats itself at the location is summed up. */
+log_t *error_log_of_request(request_rec *r, const profile_t *profile);
+/** The same for work beside the requests. NULL: for no location. */
+log_t *error_log_of_server(server_rec *server, const profile_t *profile, apr_pool_t *pool);
 
 /* handler.c */
 int handler(request_rec *r);

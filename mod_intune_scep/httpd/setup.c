@@ -222,7 +222,7 @@ static void advise(const setup_t *setup)
 {
     for (int i = 0; i < setup->gateway->sites->nelts; i++) {
         const site_t *site = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
-        setup_certificates_check(site->settings, site->profile->identity, site->server, setup->scratch);
+        setup_certificates_check(site, setup->scratch);
         setup_backend_advise(site->settings, site->server, setup->scratch);
     }
 }

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "gateway/expiry.h"
 
 #include <apr_strings.h>
 
@@ -48,43 +49,43 @@ static void tell_usage(const advice_t *a, setting_id_t id, X509 *certificate, sc
     }
 }
 
-/* One that has expired stops the server. */
-static void tell_expiry(const advice_t *a, setting_id_t id, X509 *certificate)
+static void tell_expiry(const advice_t *a, const expiry_t *expiry)
 {
-    static const int days_warn = 30, days_error = 7;
-    const apr_time_t day = apr_time_from_sec(24 * 3600);
-    certificate_facts_t facts;
-    if (certificate_facts(&facts, certificate, a->pool)) {
-        return;
-    }
-    apr_time_t left = facts.expires - clock_now();
-    if (left < days_warn * day) {
-        ap_log_error(APLOG_MARK, left < days_error * day ? APLOG_ERR : APLOG_WARNING, 0, a->server,
-                     "ISCEP0552: %s: \"%s\" expires on %.10s, in %d days; after that no device gets a certificate: renew it",
-                     place(a, id), subject(&facts, a->pool), facts.not_after, (int)(left / day));
+    apr_time_exp_t date;
+    bool over = expiry->days < 0;
+    apr_time_exp_gmt(&date, expiry->expires);
+    const char *what = expiry->subject ? apr_psprintf(a->pool, "\"%s\"", expiry->subject) : expiry->what;
+    ap_log_error(APLOG_MARK, expiry->days < EXPIRY_ERROR_DAYS ? APLOG_ERR : APLOG_WARNING, 0, a->server,
+                 "ISCEP0552: %s: %s %s on %04d-%02d-%02d%s; after that no device gets a certificate: renew it",
+                 place(a, expiry->setting), what, over ? "expired" : "expires", date.tm_year + 1900, date.tm_mon + 1,
+                 date.tm_mday, over ? "" : apr_psprintf(a->pool, ", in %d days", expiry->days));
+}
+
+/* All that the running server will tell of, too (gateway/events.c): it leaves the first time to us. */
+static void tell_expiries(const advice_t *a, const profile_t *profile)
+{
+    const apr_array_header_t *expiries = expiry_list(profile, a->pool);
+    for (int i = 0; i < expiries->nelts; i++) {
+        const expiry_t *expiry = &APR_ARRAY_IDX(expiries, i, const expiry_t);
+        if (expiry->matters && expiry->days < EXPIRY_WARN_DAYS) {
+            tell_expiry(a, expiry);
+        }
     }
 }
 
-void setup_certificates_check(const settings_t *settings, const scep_identity_t *identity, server_rec *server,
-                              apr_pool_t *pool)
+void setup_certificates_check(const site_t *site, apr_pool_t *pool)
 {
-    advice_t a = {settings, identity, server, pool};
+    const scep_identity_t *identity = site->profile->identity;
+    advice_t a = {site->settings, identity, site->server, pool};
     bool separate = identity->device_certificate != identity->ra_certificate;
     const char *apple = scep_ra_apple(identity);
     tell_usage(&a, SETTING_RA_CERTIFICATE, identity->ra_certificate, separate ? RA_SIGNS : RA_DOES_BOTH);
-    tell_expiry(&a, SETTING_RA_CERTIFICATE, identity->ra_certificate);
     if (separate) {
         tell_usage(&a, SETTING_RA_ENCRYPTION_CERTIFICATE, identity->device_certificate, RA_DECRYPTS);
-        tell_expiry(&a, SETTING_RA_ENCRYPTION_CERTIFICATE, identity->device_certificate);
     }
-    for (int i = 0; i < sk_X509_num(identity->chain); i++) {
-        X509 *ca = sk_X509_value(identity->chain, i);
-        if (X509_cmp(ca, identity->ra_certificate)) {
-            tell_expiry(&a, SETTING_CA_CHAIN, ca);
-        }
-    }
+    tell_expiries(&a, site->profile);
     if (apple) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, site->server,
                      "ISCEP0553: %s: %s: iPhones, iPads and Macs then fail (-67731); use an RA certificate of its own",
                      place(&a, SETTING_RA_CERTIFICATE), apple);
     }

@@ -204,7 +204,7 @@ static apr_status_t start_remote(gateway_t *gateway, server_rec *server, apr_poo
     }
     gateway->cache = tiered_cache_make(gateway->cache, sealed, pconf);
     if (gateway->state_key_made) {
-        log_write(error_log_of_server(server, ptemp), MSG_STATE_KEY_OWN,
+        log_write(error_log_of_server(server, NULL, ptemp), MSG_STATE_KEY_OWN,
                   "what is kept in %s is encrypted with the key in %s: other machines need the same, else they find "
                   "nothing there; copy the file, or set IntuneScepStateKey on all of them",
                   gateway->remote_name, gateway->state_key_made);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/counters.h"
 
-#include "store/seqlock.h"
-
 #include "base/clock.h"
+#include "base/seqlock.h"
 #include "base/text.h"
 
 #include <apr_lib.h>

@@ -353,6 +353,7 @@ SERVER_WIDE = {
     "Journal": ["mysql:x", "sqlite3:relative.sqlite", "pgsql:", '""', "None"],
     "Retention": ["3600", "23h", "1"],
     "ReportRate": ["0", "1001", "many"],
+    "RepeatInterval": ["-1", "86401", "often"],
     "EventCommand": ['""', "relative/command", "/nowhere/command", '"/etc/passwd an-argument"'],
 }
 

@@ -182,5 +182,5 @@ def test_one_tenants_key_is_wrong(site, gateway, devices):
     outcomes = enrol_all(gateway, [message for pair in batches for message in pair])
     assert sorted(outcomes) == [("/three", 503)] * 40 + [("/two", 200)] * 40
     assert {call["tenant"] for call in calls_to_intune(site)} == {good.tenant["tenant"]}
-    assert len(gateway.lines("ISCEP1104.*AADSTS7000215")) == 40
+    assert len(gateway.lines("ISCEP1104: .*AADSTS7000215")) == 40
     assert not gateway.lines(r"ISCEP110[0-35-9]")

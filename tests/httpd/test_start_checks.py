@@ -107,6 +107,30 @@ def test_chain_that_expires_soon(site, tested, scratch):
     warned(lines, 552, "IntuneScepCAChain (", "CN=issuing", "in 20 days")
 
 
+@pytest.mark.parametrize("days, level", [(29, "warn"), (6, "error"), (31, None)])
+def test_application_certificate_that_expires_soon(site, tested, days, level):
+    certificate, key = site.authority.issue(f"application-{days}-days", end=in_days(days))
+    pki.for_server(key)
+    lines = tested(Gateway([site.profile("/scep", AppKey=None, AppCertificate=f'"{certificate}" "{key}"')]))
+    if level:
+        warned(lines, 552, "IntuneScepAppCertificate (", "the application's certificate expires on", f"in {days} days", level=level)
+    assert len(lines) == 1 + bool(level)
+
+
+def test_scep_certificate_of_the_ca_that_expires_soon(site, tested):
+    certificate, _ = site.authority.issue("ca-scep", end=in_days(3))
+    lines = tested(Gateway([site.profile("/scep", BackendCertificate=certificate)]))
+    warned(lines, 552, "IntuneScepBackendCertificate (", "CN=ca-scep", "in 3 days", level="error")
+
+
+def test_ra_that_is_the_ca_expires_once(site, tested, scratch):
+    root = pki.Authority(scratch / "root")
+    ra = root.issue("both", ("basicConstraints=critical,CA:TRUE",
+                             "keyUsage=critical,keyCertSign,cRLSign,digitalSignature,keyEncipherment"), end=in_days(20))
+    lines = tested(Gateway([site.profile("/scep", ra=ra, CAChain=ra[0])]))
+    warned(lines, 552, "IntuneScepRACertificate (", "CN=both", "in 20 days")
+
+
 def test_ra_that_is_the_issuing_ca_below_a_root(site, tested, scratch):
     root = pki.Authority(scratch / "root")
     issuing = root.issue("issuing", ("basicConstraints=critical,CA:TRUE",

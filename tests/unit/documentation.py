@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import sys
+import textwrap
 
 TREE = pathlib.Path(os.environ.get("ISCEP_SOURCE") or pathlib.Path(__file__).resolve().parents[2])
 CODE = TREE / "mod_intune_scep"
@@ -93,6 +94,15 @@ def load_messages():
 def load_problems():
     return [Problem(int(row[1]), level(row[2]), int(row[3]), row[4], int(row[5].rstrip("u"), 0), row[6], row[7])
             for row in rows_of(CODE / "base/problems.def", "PROBLEM")]
+
+
+def load_repeated():
+    """The ids of repeats.def, in their order."""
+    text = read(CODE / "base/repeats.def")
+    found = re.findall(r"^REPEATED_(MESSAGE|PROBLEM)\((\w+)\)$", text, flags=re.M)
+    numbers = {kind: {row[0]: int(row[1]) for row in rows_of(CODE / f"base/{kind.lower()}s.def", kind)}
+               for kind in ("MESSAGE", "PROBLEM")}
+    return sorted(numbers[kind][symbol] for kind, symbol in found)
 
 
 def load_metrics():
@@ -190,6 +200,7 @@ def generated():
         ("log-messages.md", "problems"): table(("id", "level", "meaning", "what to do", "the device gets", "Intune is told"), (
             (f"ISCEP{one.id:04}", one.level, sentence(one.what), sentence(one.remedy), answer_of(one),
              f"`0x{one.hresult:08X}`" if one.hresult else "") for one in problems)),
+        ("log-messages.md", "repeats"): textwrap.fill(", ".join(f"ISCEP{number:04}" for number in load_repeated()) + ".", 120),
         ("error-codes.md", "intune"): table(("code", "meaning and remedy"),
                                             (row for row in code_rows if not row[0].startswith("`AADSTS"))),
         ("error-codes.md", "entra"): table(("code", "meaning and remedy"),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/clock.h"
+#include "base/seqlock.h"
 #include "store/counters.h"
-#include "store/seqlock.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -347,6 +347,34 @@ static void expiry_once_a_day(void **state)
     assert_int_equal(count(told(&teller), "expiring\n"), 2);
 }
 
+/* What the start has told the log is told again after a day, not at the first look; what began since is not of the start. */
+static void expiry_after_a_start(void **state)
+{
+    teller_t teller;
+    events_watch_t watches = {0};
+    scep_identity_t identity = *gate_pki->identity;
+    teller_begin(&teller, state);
+    identity.chain = NULL;
+    identity.backend = NULL;
+    identity.ra_certificate = certificate(20L * DAY);
+    identity.device_certificate = certificate(30L * DAY + HOUR / 2);
+    teller.gate.profile.identity = &identity;
+    teller.events.started = clock_now();
+    events_watch(&teller.gate.profile, &teller.events, &watches, teller.gate.bed->pool);
+    assert_int_equal(count(told(&teller), "expiring\n"), 1);
+    assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0419"), 0);
+    /* Another process's first look. */
+    watches = (events_watch_t){0};
+    gate_wait(&teller.gate, HOUR - 60);
+    events_watch(&teller.gate.profile, &teller.events, &watches, teller.gate.bed->pool);
+    assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0419"), 1);
+    assert_int_equal(bed_logged(teller.gate.bed, "the RA's encryption certificate expires in 29 days"), 1);
+    gate_wait(&teller.gate, DAY + HOUR);
+    events_watch(&teller.gate.profile, &teller.events, &watches, teller.gate.bed->pool);
+    assert_int_equal(bed_logged(teller.gate.bed, "the RA's certificate expires in 18 days"), 1);
+    assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0419"), 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,6 +382,7 @@ int main(void)
         GATE_TEST_JOURNALED(not_told),       GATE_TEST_JOURNALED(left_alone),
         GATE_TEST_JOURNALED(breaker),        GATE_TEST_JOURNALED(breaker_of_two_locations),
         GATE_TEST_JOURNALED(expiry),         GATE_TEST_JOURNALED(expiry_once_a_day),
+        GATE_TEST_JOURNALED(expiry_after_a_start),
     };
     if (gate_start()) {
         return 1;

@@ -5,8 +5,8 @@
  * forgotten after two seconds. A record is a struct without pointers, whose texts a reader must end himself, for the two
  * seconds are a guess: a writer that slept for longer may mix its bytes in.
  */
-#ifndef ISCEP_STORE_SEQLOCK_H
-#define ISCEP_STORE_SEQLOCK_H
+#ifndef ISCEP_BASE_SEQLOCK_H
+#define ISCEP_BASE_SEQLOCK_H
 
 #include <apr_time.h>
 #include <stdatomic.h>

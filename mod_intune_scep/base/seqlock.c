@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "store/seqlock.h"
+#include "base/seqlock.h"
 
 #include "base/clock.h"
 
