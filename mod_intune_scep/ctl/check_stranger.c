@@ -124,7 +124,7 @@ void check_stranger(check_t *check)
     }
     dialogue_t *dialogue = dialogue_make(check->backend, &tls, STRANGER_LIMIT, check->pool, &message);
     const char *wrong = dialogue ? stranger_make(&s) : message;
-    if (wrong) {
+    if (!dialogue || wrong) {
         ctl_step(check->steps, STEP, CTL_YELLOW, NULL, "cannot be tried: %s", wrong);
         return;
     }

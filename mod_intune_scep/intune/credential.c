@@ -129,6 +129,7 @@ apr_status_t credential_take(errand_t *errand, credential_t *credential, apr_poo
     memset(credential, 0, sizeof(*credential));
     credential->directive = directive_of(settings);
     credential->about = "";
+    credential->stamp = "";
     if (settings->app_certificate != NULL) {
         message = certificate_take(errand, credential, pool);
     } else if (settings->app_token_file != NULL) {

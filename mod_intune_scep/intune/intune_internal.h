@@ -110,7 +110,7 @@ const char *json_print(struct json_object *object, apr_pool_t *pool, apr_size_t 
 typedef struct credential_t {
     const char *directive;  /**< that it comes from */
     const char *about;      /**< for details: " (certificate …)" or "" */
-    const char *stamp;      /**< tells this credential from its successor, and tells nothing else */
+    const char *stamp;      /**< tells this credential from its successor, and tells nothing else; "" where there is none */
     const secret_t *secret; /**< key or federated token; NULL for a certificate */
     const app_pair_t *pair; /**< or NULL */
 } credential_t;

@@ -73,8 +73,10 @@ static apr_status_t make_id(cache_id_t *id, kind_t kind, const char *key)
         EVP_DigestUpdate(digest, key, strlen(key)) == 1 && EVP_DigestFinal_ex(digest, id->bytes, NULL) == 1)
         rv = APR_SUCCESS;
     EVP_MD_CTX_free(digest);
+    if (rv != APR_SUCCESS)
+        return rv;
     id->bytes[0] = (unsigned char)((id->bytes[0] & 0xfe) | (kind == KIND_LEASE));
-    return rv;
+    return APR_SUCCESS;
 }
 
 static void record_build(record_t *record, kind_t kind, bytes_t value, apr_time_t expires)

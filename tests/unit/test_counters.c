@@ -320,13 +320,58 @@ static void a_dead_writer(void **state)
     clock_shift(0);
 }
 
+typedef struct watched_t {
+    seqlock_t lock;
+    shared_word_t words[SEQLOCK_WORDS(RECORD_SIZE)];
+    atomic_bool ended;
+    atomic_int broken; /* records that were read, and mixed */
+} watched_t;
+
+static void *watch(void *data)
+{
+    watched_t *watched = data;
+    unsigned char record[RECORD_SIZE];
+    while (!atomic_load(&watched->ended)) {
+        bool whole = true;
+        if (!seqlock_read(&watched->lock, watched->words, record, sizeof(record))) {
+            continue;
+        }
+        for (int i = 1; i < RECORD_SIZE; i++) {
+            whole = whole && record[i] == record[0];
+        }
+        watched->broken += !whole;
+    }
+    return NULL;
+}
+
+static void readers_beside_a_writer(void **state)
+{
+    static watched_t watched;
+    pthread_t readers[THREADS];
+    unsigned char record[RECORD_SIZE];
+    (void)state;
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(pthread_create(&readers[i], NULL, watch, &watched), 0);
+    }
+    for (int i = 0; i < ROUNDS * 4; i++) {
+        memset(record, i & 0xff, sizeof(record));
+        assert_true(seqlock_write(&watched.lock, watched.words, record, sizeof(record)));
+    }
+    watched.ended = true;
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(readers[i], NULL);
+    }
+    assert_int_equal(watched.broken, 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup(name, begin)
     const struct CMUnitTest tests[] = {TEST(names),        TEST(each_location_has_its_own), TEST(nobody_counts_without),
                                        TEST(calls_and_services), TEST(histograms),          TEST(five_minutes),
                                        TEST(the_ring_keeps_the_newest), TEST(the_journal_is_asked_by_one),
-                                       TEST(a_restart_goes_on), TEST(many_at_once),         TEST(a_dead_writer)};
+                                       TEST(a_restart_goes_on), TEST(many_at_once),         TEST(a_dead_writer),
+                                       TEST(readers_beside_a_writer)};
     if (apr_initialize() || apr_pool_create(&pool, NULL)) {
         return 1;
     }

@@ -147,6 +147,22 @@ static void fail_token_files(void **state)
     unlink(path);
 }
 
+/* What cannot be read has a stamp that can be compared, and that no credential has. */
+static void fail_no_credential_has_no_stamp(void **state)
+{
+    bed_t *bed = *state;
+    errand_t errand;
+    credential_t credential;
+
+    token_file_use(bed, in_folder(bed, "token"));
+    bed_call(bed);
+    assert_int_equal(errand_begin(&errand, bed->intune, &bed->call), APR_SUCCESS);
+    assert_int_not_equal(credential_take(&errand, &credential, bed->pool), APR_SUCCESS);
+    assert_string_equal(credential.stamp, "");
+    assert_string_equal(credential_stamp(&errand, bed->pool), "");
+    errand_end(&errand, APR_EGENERAL);
+}
+
 static void fail_refused_is_not_asked_again_for_half_a_minute(void **state)
 {
     bed_t *bed = *state;
@@ -281,6 +297,7 @@ int main(void)
         BED_TEST(ok_certificate_in_the_form),
         BED_TEST(ok_token_file_is_read_for_each_request),
         BED_TEST(fail_token_files),
+        BED_TEST(fail_no_credential_has_no_stamp),
         BED_TEST(fail_refused_is_not_asked_again_for_half_a_minute),
         BED_TEST(ok_other_credential_is_tried_at_once),
         BED_TEST(ok_exchanged_while_entra_looked_at_it),

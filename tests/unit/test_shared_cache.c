@@ -12,6 +12,7 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
+#include <openssl/evp.h>
 #include <stdatomic.h>
 
 enum { THREADS = 8 };
@@ -350,6 +351,21 @@ static void provider_failure_is_told(void **state)
     assert_int_equal(cache->release(cache, "l", "x"), APR_EGENERAL);
 }
 
+/* OpenSSL has no SHA-256 to give: nothing is stored or found under an id that was never made. */
+static void without_a_digest_nothing_is_kept(void **state)
+{
+    bytes_t found = {NULL, 0};
+
+    (void)state;
+    assert_int_equal(EVP_set_default_properties(NULL, "provider=none"), 1);
+    assert_int_not_equal(cache->put(cache, "a", bytes_of_text("one"), in_seconds(10)), APR_SUCCESS);
+    assert_int_not_equal(cache->get(cache, "a", &found, pool), APR_SUCCESS);
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_absent("a");
+    assert_int_equal(cache->put(cache, "a", bytes_of_text("one"), in_seconds(10)), APR_SUCCESS);
+    assert_value("a", "one");
+}
+
 static void memory_provider_makes_room(void **state)
 {
     int i;
@@ -430,6 +446,7 @@ int main(void)
         CACHE_TEST(lying_length_is_not_believed),
         CACHE_TEST(garbage_lease_is_taken_over),
         CACHE_TEST(provider_failure_is_told),
+        CACHE_TEST(without_a_digest_nothing_is_kept),
         CACHE_TEST(memory_provider_makes_room),
         CACHE_TEST(one_of_many_threads_wins),
     };
