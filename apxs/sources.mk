@@ -172,6 +172,7 @@ unit_tests = \
 	tests/unit/test_journal_race \
 	tests/unit/test_journal_row \
 	tests/unit/test_journal_schema \
+	tests/unit/test_json \
 	tests/unit/test_log \
 	tests/unit/test_message \
 	tests/unit/test_message_hostile \
@@ -212,6 +213,15 @@ unit_fixtures = \
 	tests/unit/pki_fixture.c \
 	tests/unit/pki_more.c \
 	tests/unit/wire_server.c
+
+# The fuzzers: each with libFuzzer, or with replay.c.
+fuzzers = \
+	tests/fuzz/fuzz_journal_row \
+	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_query
+
+fuzz_shared = \
+	tests/fuzz/fuzz.c
 
 # The stand-ins.
 sim_microsoft_sources = \
