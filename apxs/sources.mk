@@ -216,12 +216,17 @@ unit_fixtures = \
 
 # The fuzzers: each with libFuzzer, or with replay.c.
 fuzzers = \
+	tests/fuzz/fuzz_answer \
+	tests/fuzz/fuzz_csr \
 	tests/fuzz/fuzz_journal_row \
 	tests/fuzz/fuzz_json \
-	tests/fuzz/fuzz_query
+	tests/fuzz/fuzz_message \
+	tests/fuzz/fuzz_query \
+	tests/fuzz/fuzz_request
 
 fuzz_shared = \
-	tests/fuzz/fuzz.c
+	tests/fuzz/fuzz.c \
+	tests/fuzz/fuzz_pki.c
 
 # The stand-ins.
 sim_microsoft_sources = \
