@@ -218,11 +218,15 @@ unit_fixtures = \
 fuzzers = \
 	tests/fuzz/fuzz_answer \
 	tests/fuzz/fuzz_csr \
+	tests/fuzz/fuzz_http \
+	tests/fuzz/fuzz_intune \
 	tests/fuzz/fuzz_journal_row \
 	tests/fuzz/fuzz_json \
 	tests/fuzz/fuzz_message \
 	tests/fuzz/fuzz_query \
-	tests/fuzz/fuzz_request
+	tests/fuzz/fuzz_request \
+	tests/fuzz/fuzz_settings \
+	tests/fuzz/fuzz_text
 
 fuzz_shared = \
 	tests/fuzz/fuzz.c \
