@@ -173,6 +173,7 @@ unit_tests = \
 	tests/unit/test_journal_race \
 	tests/unit/test_journal_row \
 	tests/unit/test_journal_schema \
+	tests/unit/test_json \
 	tests/unit/test_log \
 	tests/unit/test_message \
 	tests/unit/test_message_hostile \
@@ -214,6 +215,24 @@ unit_fixtures = \
 	tests/unit/pki_fixture.c \
 	tests/unit/pki_more.c \
 	tests/unit/wire_server.c
+
+# The fuzzers: each with libFuzzer, or with replay.c.
+fuzzers = \
+	tests/fuzz/fuzz_answer \
+	tests/fuzz/fuzz_csr \
+	tests/fuzz/fuzz_http \
+	tests/fuzz/fuzz_intune \
+	tests/fuzz/fuzz_journal_row \
+	tests/fuzz/fuzz_json \
+	tests/fuzz/fuzz_message \
+	tests/fuzz/fuzz_query \
+	tests/fuzz/fuzz_request \
+	tests/fuzz/fuzz_settings \
+	tests/fuzz/fuzz_text
+
+fuzz_shared = \
+	tests/fuzz/fuzz.c \
+	tests/fuzz/fuzz_pki.c
 
 # The stand-ins.
 sim_microsoft_sources = \

@@ -35,13 +35,13 @@ static char *escape_put(char *out, unsigned unit)
     return out;
 }
 
-/* One character of well-formed UTF-8. */
+/* One character of UTF-8. One that is longer than it need be may stand for a quotation mark. */
 static unsigned character_read(const unsigned char **in)
 {
     const unsigned char *at = *in;
     int more = *at >= 0xf0 ? 3 : *at >= 0xe0 ? 2 : *at >= 0xc0 ? 1 : 0;
     unsigned value = *at & (more ? 0x3fu >> more : 0x7fu);
-    while (more-- && at[1]) {
+    while (more-- && (at[1] & 0xc0) == 0x80) {
         value = value << 6 | (*++at & 0x3f);
     }
     *in = at + 1;
@@ -59,11 +59,12 @@ const char *json_ascii(json_object *document, apr_pool_t *pool)
     char *made = apr_palloc(pool, strlen(text) * ESCAPE_LEN + 1);
     char *out = made;
     while (*in) {
+        bool is_ascii = *in < 0x7f;
         unsigned value = character_read(&in);
         if (value >= 0x10000) {
             out = escape_put(out, 0xd800 + ((value - 0x10000) >> 10));
             out = escape_put(out, 0xdc00 + ((value - 0x10000) & 0x3ff));
-        } else if (value >= 0x7f) {
+        } else if (!is_ascii) {
             out = escape_put(out, value);
         } else {
             *out++ = (char)value;

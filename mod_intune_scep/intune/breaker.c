@@ -8,6 +8,7 @@
 #include "base/text.h"
 
 #include <apr_strings.h>
+#include <limits.h>
 
 enum { ROW_MAX = 5, TURN_TRIES = 10, TURN_TRIES_OF_PROBE = 200, CLOSE_TRIES = 3 };
 
@@ -38,12 +39,14 @@ static const char *breaker_key(const intune_t *intune, apr_pool_t *pool)
                        key_part(pool, settings->service_version), NULL);
 }
 
+/* Times are of this age of the world, whatever the record says: none overflows when another is added or taken away. */
 static apr_int64_t number_take(char **rest)
 {
+    static const apr_int64_t MOST = APR_INT64_MAX / 4;
     char *end = *rest;
     apr_int64_t number = apr_strtoi64(*rest, &end, 10);
     *rest = end;
-    return number;
+    return number < 0 ? 0 : number < MOST ? number : MOST;
 }
 
 static bool breaker_read(const intune_t *intune, breaker_t *breaker, apr_pool_t *pool)
@@ -92,7 +95,8 @@ static const char *lease_name(const intune_t *intune, const char *kind, apr_pool
 /** Seconds, rounded up, for people. */
 static int seconds(apr_interval_time_t time)
 {
-    return (int)apr_time_sec(time + APR_USEC_PER_SEC - 1);
+    apr_int64_t rounded = apr_time_sec(time + APR_USEC_PER_SEC - 1);
+    return rounded > 0 ? rounded < INT_MAX ? (int)rounded : INT_MAX : 0;
 }
 
 /** A clock that was set back must not make it longer than it ever is. */

@@ -331,7 +331,7 @@ static bool location_is_old(errand_t *errand, const char *key)
 {
     apr_time_t found_at = 0;
     return location_record(errand, key, &found_at, errand->call->pool) != NULL &&
-           clock_now() >= found_at + LOCATION_FRESH;
+           clock_now() - LOCATION_FRESH >= found_at;
 }
 
 static void renewal_failed(errand_t *errand, const char *key, const char *note)

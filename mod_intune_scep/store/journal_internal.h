@@ -50,6 +50,15 @@ apr_status_t journal_select(journal_t *journal, journal_statement_t statement, c
 apr_status_t journal_select_one(journal_t *journal, journal_statement_t statement, const char *const *arguments,
                                 int count, journal_row_t **row, apr_pool_t *pool, const char **message);
 
+/** A row from its JOURNAL_COLUMNS columns, in the order of journal_statements.def; NULL is SQL's. It borrows their texts. */
+journal_row_t *journal_row_make(const journal_t *journal, const char *const *column, apr_pool_t *pool);
+
+/** A column's number, or the bound that is nearer; 0 for NULL and for what is no number. */
+apr_int64_t journal_number(const char *text, apr_int64_t low, apr_int64_t high);
+
+/** A column's milliseconds, a thousand years either way at most. */
+apr_interval_time_t journal_time_of(const char *milliseconds);
+
 /** Milliseconds, as an argument. */
 const char *journal_time(apr_interval_time_t time, apr_pool_t *pool);
 

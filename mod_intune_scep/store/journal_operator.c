@@ -3,6 +3,7 @@
 #include "store/journal_internal.h"
 
 #include <apr_strings.h>
+#include <limits.h>
 
 static int index_of(const char *name, const char *(*name_of)(int), int count)
 {
@@ -36,8 +37,8 @@ apr_status_t journal_counts(journal_t *journal, apr_array_header_t **counts, apr
         count->location = column[0];
         count->state = (journal_state_t)index_of(column[1], state_name_of, JOURNAL_WITHHELD + 1);
         count->report = (journal_report_t)index_of(column[2], report_name_of, JOURNAL_WAIVED + 1);
-        count->rows = (int)apr_strtoi64(column[3], NULL, 10);
-        count->oldest = apr_strtoi64(column[4], NULL, 10) * 1000;
+        count->rows = (int)journal_number(column[3], 0, INT_MAX);
+        count->oldest = journal_time_of(column[4]);
     }
     return rv;
 }
@@ -50,7 +51,7 @@ apr_status_t journal_foreign_pending(journal_t *journal, const char *location, c
     apr_status_t rv = journal_ready(journal, pool, message);
     rv =
         rv ? rv : database_select(journal->database, STATEMENT_FOREIGN_PENDING, arguments, 2, 1, &found, pool, message);
-    *rows = !rv && found->nelts ? (int)apr_strtoi64(APR_ARRAY_IDX(found, 0, const char *const *)[0], NULL, 10) : 0;
+    *rows = !rv && found->nelts ? (int)journal_number(APR_ARRAY_IDX(found, 0, const char *const *)[0], 0, INT_MAX) : 0;
     return rv;
 }
 

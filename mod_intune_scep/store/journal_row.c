@@ -5,9 +5,10 @@
 #include "base/secret.h"
 #include "base/text.h"
 
-#include <apr_base64.h>
+#include <apr_encode.h>
 #include <apr_strings.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -47,20 +48,30 @@ const char *journal_time(apr_interval_time_t time, apr_pool_t *pool)
     return apr_psprintf(pool, "%" APR_TIME_T_FMT, time / 1000);
 }
 
-static apr_interval_time_t time_of(const char *milliseconds)
+apr_int64_t journal_number(const char *text, apr_int64_t low, apr_int64_t high)
 {
-    return milliseconds ? apr_strtoi64(milliseconds, NULL, 10) * 1000 : 0;
+    apr_int64_t number = text ? apr_strtoi64(text, NULL, 10) : 0;
+    return number < low ? low : number > high ? high : number;
 }
 
+apr_interval_time_t journal_time_of(const char *milliseconds)
+{
+    /* a thousand years: no sum with a clock overflows */
+    static const apr_int64_t MOST = APR_INT64_C(1000) * 365 * 86400 * 1000;
+    return journal_number(milliseconds, -MOST, MOST) * 1000;
+}
+
+/* Only what text_base64() writes: anything else in a row is not ours, and counts as nothing. */
 static bytes_t from_base64(const char *text, apr_pool_t *pool)
 {
     bytes_t bytes = {NULL, 0};
     if (!text || !*text) {
         return bytes;
     }
-    unsigned char *data = apr_palloc(pool, (apr_size_t)apr_base64_decode_len(text) + 1);
-    bytes.len = (apr_size_t)apr_base64_decode_binary(data, text);
-    bytes.data = data;
+    bytes.data = apr_pdecode_base64_binary(pool, text, APR_ENCODE_STRING, APR_ENCODE_NONE, &bytes.len);
+    if (!bytes.data || !bytes.len || strcmp(text_base64(pool, bytes), text)) {
+        return (bytes_t){NULL, 0};
+    }
     return bytes;
 }
 
@@ -107,8 +118,7 @@ static const char *text_of(const char *column)
     return column ? column : "";
 }
 
-/* The columns in the order of journal_statements.def. */
-static journal_row_t *row_make(const journal_t *journal, const char *const *column, apr_pool_t *pool)
+journal_row_t *journal_row_make(const journal_t *journal, const char *const *column, apr_pool_t *pool)
 {
     journal_row_t *row = apr_pcalloc(pool, sizeof(*row));
     row->id = text_of(column[0]);
@@ -117,11 +127,11 @@ static journal_row_t *row_make(const journal_t *journal, const char *const *colu
     row->key_fp = text_of(column[3]);
     row->state = (journal_state_t)named(column[4], STATES, sizeof(STATES) / sizeof(STATES[0]));
     row->owner = text_of(column[5]);
-    row->leased = time_of(column[6]) > 0;
+    row->leased = journal_time_of(column[6]) > 0;
     row->owner_gone = row->leased && owner_is_gone(journal, row->owner);
     row->report = (journal_report_t)named(column[7], REPORTS, sizeof(REPORTS) / sizeof(REPORTS[0]));
-    row->due_in = time_of(column[8]);
-    row->tries = (int)apr_strtoi64(text_of(column[9]), NULL, 10);
+    row->due_in = journal_time_of(column[8]);
+    row->tries = (int)journal_number(column[9], 0, INT_MAX);
     row->request_id = text_of(column[10]);
     row->csr = csr_open_sealed(journal, row->id, column[11], pool);
     row->certificate = from_base64(column[12], pool);
@@ -130,8 +140,8 @@ static journal_row_t *row_make(const journal_t *journal, const char *const *colu
     row->fail = column[15];
     row->ra_fp = text_of(column[16]);
     row->node = column[17];
-    row->age = time_of(column[18]);
-    row->idle = time_of(column[19]);
+    row->age = journal_time_of(column[18]);
+    row->idle = journal_time_of(column[19]);
     row->event = column[20];
     row->event_detail = column[21];
     return row;
@@ -147,7 +157,7 @@ apr_status_t journal_select(journal_t *journal, journal_statement_t statement, c
                               message);
     *rows = apr_array_make(pool, found->nelts + 1, sizeof(journal_row_t *));
     for (int i = 0; !rv && i < found->nelts; i++) {
-        APR_ARRAY_PUSH(*rows, journal_row_t *) = row_make(journal, APR_ARRAY_IDX(found, i, const char *const *), pool);
+        APR_ARRAY_PUSH(*rows, journal_row_t *) = journal_row_make(journal, APR_ARRAY_IDX(found, i, const char *const *), pool);
     }
     return rv;
 }

@@ -525,6 +525,38 @@ static void before_attach_it_is_closed(void **state)
     assert_string_equal(state_of(bed).reason, "");
 }
 
+/** Whatever a record's numbers are: nothing overflows, and validations go on. */
+static void odd_records(void **state)
+{
+    static const char *const records[] = {
+        "",
+        "x",
+        "-9223372036854775808 -9223372036854775808 -9223372036854775808 5 -1 -1 -1 -1 -9223372036854775808 why",
+        "9223372036854775807 9223372036854775807 9223372036854775807 5 1 2 3 4 9223372036854775807 why",
+        "1 99999999999999999999 99999999999999999999 99999999999999999999 why",
+        "1 1 9223372036854775807 -1 why",
+    };
+    bed_t *bed = *state;
+    const intune_settings_t *s = &bed->settings;
+    const char *key =
+        apr_pstrcat(bed->pool, "breaker ", key_part(bed->pool, s->tenant), key_part(bed->pool, s->app_id),
+                    key_part(bed->pool, s->authority), key_part(bed->pool, s->graph_url),
+                    key_part(bed->pool, s->intune_url), key_part(bed->pool, s->intune_app_id),
+                    key_part(bed->pool, s->service_version), NULL);
+    for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+        apr_time_t expires = clock_now() + apr_time_from_sec(3600);
+        intune_is_down(bed);
+        bed->cache->put(bed->cache, key, bytes_of_text(records[i]), expires);
+        assert_int_equal(validate(bed), PROBLEM_INTUNE_ANSWER);
+        intune_breaker_t breaker = state_of(bed);
+        assert_true(breaker.until - clock_now() <= apr_time_from_sec(60));
+        intune_is_well(bed);
+        bed->cache->put(bed->cache, key, bytes_of_text(records[i]), expires);
+        assert_int_equal(validate(bed), PROBLEM_NONE);
+        assert_int_equal(state_of(bed).state, INTUNE_BREAKER_CLOSED);
+    }
+}
+
 #define BED_TEST(name) cmocka_unit_test_setup_teardown(name, bed_up, bed_down)
 
 int main(void)
@@ -548,6 +580,7 @@ int main(void)
         BED_TEST(closed_it_costs_one_look),
         BED_TEST(it_is_open_at_every_moment),
         BED_TEST(what_a_probe_found_is_kept),
+        BED_TEST(odd_records),
         BED_TEST(before_attach_it_is_closed),
     };
     if (bed_start() != 0) {

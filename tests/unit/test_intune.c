@@ -388,6 +388,24 @@ static void ok_location_is_renewed_ahead(void **state)
     assert_int_equal(fixture_count(bed->server, "/new/", NULL), 1);
 }
 
+/** Whatever a record in the cache says of its age: nothing overflows. */
+static void odd_age_of_a_location(void **state)
+{
+    static const char *const ages[] = {"9223372036854775807", "99999999999999999999", "-9223372036854775808", "x", ""};
+    bed_t *bed = *state;
+    const intune_settings_t *settings = &bed->settings;
+    const char *key = apr_pstrcat(bed->pool, "location ", key_part(bed->pool, settings->tenant),
+                                  key_part(bed->pool, settings->app_id), key_part(bed->pool, settings->graph_url),
+                                  key_part(bed->pool, settings->graph_version),
+                                  key_part(bed->pool, settings->intune_app_id), NULL);
+    for (size_t i = 0; i < sizeof(ages) / sizeof(ages[0]); i++) {
+        const char *record = apr_pstrcat(bed->pool, ages[i], " ", fixture_url(bed->server), "svc", NULL);
+        bed->cache->put(bed->cache, key, bytes_of_text(record), clock_now() + apr_time_from_sec(3600));
+        intune_renew_due(bed->intune, bed->pool, &bed->log);
+        assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    }
+}
+
 static void ok_location_outlives_a_day_of_graph_trouble(void **state)
 {
     bed_t *bed = *state;
@@ -507,6 +525,7 @@ int main(void)
         BED_TEST(fail_rediscovery_at_most_once_a_minute),
         BED_TEST(ok_old_location_stays_when_graph_fails),
         BED_TEST(ok_location_is_renewed_ahead),
+        BED_TEST(odd_age_of_a_location),
         BED_TEST(ok_location_outlives_a_day_of_graph_trouble),
         BED_TEST(endpoint_lists),
         cmocka_unit_test(location_uris),

@@ -50,6 +50,20 @@ static void rows_are_counted(void **state)
     }
 }
 
+static void a_row_from_the_dawn_of_time_is_old(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    apr_array_header_t *counts = NULL;
+    journal_bed_row(bed, "T1");
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "UPDATE iscep_journal SET created = -9000000000000000000");
+    raw_close(raw);
+    assert_int_equal(journal_counts(bed->journal, &counts, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(counts->nelts, 1);
+    assert_true(APR_ARRAY_IDX(counts, 0, journal_count_t).oldest > apr_time_from_sec(86400));
+}
+
 static void foreign_pending_ones_are_counted(void **state)
 {
     journal_bed_t *bed = journal_bed(state);
@@ -212,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         JOURNAL_TEST(rows_are_counted),
+        JOURNAL_TEST(a_row_from_the_dawn_of_time_is_old),
         JOURNAL_TEST(foreign_pending_ones_are_counted),
         JOURNAL_TEST(rows_are_found_by_a_word),
         JOURNAL_TEST(those_that_need_somebody_are_listed),

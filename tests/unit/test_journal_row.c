@@ -132,6 +132,51 @@ static void the_same_request_is_sealed_anew(void **state)
     assert_null(journal_csr_seal(bed->journal, "id", (bytes_t){NULL, 0}, bed->pool));
 }
 
+/* What a database can hold, and what the module would never write. */
+static void odd_columns(void **state)
+{
+    static const apr_interval_time_t thousand_years = APR_INT64_C(1000) * 365 * 86400 * APR_USEC_PER_SEC;
+    static const struct {
+        const char *name;
+        const char *milliseconds;
+        apr_interval_time_t time;
+        const char *tries;
+        int tried;
+        const char *certificate;
+        const char *bytes;
+    } rows[] = {
+        {"ok/usual", "-1500", -1500000, "3", 3, "QUI=", "AB"},
+        {"ok/none", NULL, 0, NULL, 0, NULL, NULL},
+        {"odd/empty", "", 0, "", 0, "", NULL},
+        {"odd/largest", "9223372036854775807", thousand_years, "9223372036854775807", INT32_MAX, "Q", NULL},
+        {"odd/smallest", "-9223372036854775808", -thousand_years, "-9223372036854775808", 0, "QUI", NULL},
+        {"odd/overflow of a product", "9223372036854776", thousand_years, "4294967296", INT32_MAX, "QUI==", NULL},
+        {"odd/beyond 64 bits", "99999999999999999999", thousand_years, "99999999999999999999", INT32_MAX, "QU*=", NULL},
+        {"odd/no number", "x", 0, "x", 0, "QQ==QQ==", NULL},
+        {"odd/other alphabet", "1", 1000, "1", 1, "-_-_", NULL},
+        {"odd/other bits", "1", 1000, "1", 1, "QR==", NULL},
+        {"odd/line break", "1", 1000, "1", 1, "QUJD\n", NULL},
+    };
+    apr_pool_t *pool = NULL;
+    journal_t journal = {.tag = "0123456789ABCDEF"};
+    (void)state;
+    apr_pool_create(&pool, NULL);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *column[JOURNAL_COLUMNS] = {NULL};
+        column[8] = column[18] = column[19] = rows[i].milliseconds;
+        column[9] = rows[i].tries;
+        column[12] = rows[i].certificate;
+        const journal_row_t *row = journal_row_make(&journal, column, pool);
+        bytes_t wanted = rows[i].bytes ? bytes_of_text(rows[i].bytes) : (bytes_t){NULL, 0};
+        if (row->due_in != rows[i].time || row->age != rows[i].time || row->idle != rows[i].time ||
+            row->tries != rows[i].tried || !bytes_equal(row->certificate, wanted)) {
+            fail_msg("%s: due in %" APR_TIME_T_FMT ", %d tries, %d bytes", rows[i].name, row->due_in, row->tries,
+                     (int)row->certificate.len);
+        }
+    }
+    apr_pool_destroy(pool);
+}
+
 /* Words of a later version: nobody acts on such a row. */
 static void unknown_words_are_left_alone(void **state)
 {
@@ -199,6 +244,7 @@ int main(void)
         JOURNAL_TEST(a_request_opens_where_it_was_put),
         JOURNAL_TEST(another_key_opens_nothing),
         JOURNAL_TEST_SQLITE(the_same_request_is_sealed_anew),
+        cmocka_unit_test(odd_columns),
         JOURNAL_TEST(unknown_words_are_left_alone),
         JOURNAL_TEST(owners_that_have_died),
     };
