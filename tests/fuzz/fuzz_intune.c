@@ -254,7 +254,7 @@ static void ask_and_check(intune_t *intune, const log_t *log, unsigned what, con
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     fuzz_t *fuzz = fuzz_begin(data, size);
-    const log_t log = {line_see, line_wanted, NULL, NULL};
+    const log_t log = {line_see, line_wanted, NULL, NULL, NULL};
     cache_provider_t *provider = NULL;
     intune_breaker_t breaker;
 
