@@ -14,8 +14,12 @@ static expiry_t *add(apr_array_header_t *list, const char *what, setting_id_t se
 {
     apr_interval_time_t left = expires - clock_now();
     expiry_t *expiry = &APR_ARRAY_PUSH(list, expiry_t);
-    *expiry = (expiry_t){.what = what, .directive = setting_name(setting), .setting = setting, .expires = expires, .matters = true};
-    expiry->days = (int)(left < 0 ? -1 : left / DAY);
+    *expiry = (expiry_t){.what = what,
+                         .directive = setting_name(setting),
+                         .setting = setting,
+                         .expires = expires,
+                         .days = (int)(left < 0 ? -1 : left / DAY),
+                         .matters = true};
     return expiry;
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What every worker process does beside its requests, about once a second: in one thread tokens are renewed, in another
- * the reports that are owed go out, in a third the operator hears of events and of what expires, so that a slow one does not hold
- * up the others; and whichever has time sums up what repeats itself in the log. All may be cut off at any time: all of it can be done again.
+ * the reports that are owed go out, in a third the operator hears of events and of what expires, so that a slow one does
+ * not hold up the others; and whichever has time sums up what repeats itself in the log. All may be cut off at any time:
+ * all of it can be done again.
  */
 #include "module.h"
 #include "base/clock.h"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the counters are, and behind them the counts of what repeats itself in the log: shared memory in the pool of the parent process, which a graceful restart leaves alone. A new
- * generation of the same module with the same locations goes on with it, while processes of the old one still count in it;
- * any other begins anew. Those of the old one then go on in their own mapping, for nobody to see.
+ * Where the counters are, and behind them the counts of what repeats itself in the log: shared memory in the pool of the
+ * parent process, which a graceful restart leaves alone. A new generation of the same module with the same locations goes
+ * on with it, while processes of the old one still count in it; any other begins anew. Those of the old one then go on in
+ * their own mapping, for nobody to see.
  */
 #include "module.h"
 
