@@ -187,6 +187,9 @@ static apr_status_t start(run_t *run, const command_t *command, apr_pool_t *pool
     child_t child = {.words = words_of(command, pool), .input = -1, .output = -1, .report = -1};
     int report = -1;
     int code = 0;
+    if (!child.words[0]) {
+        return APR_EINVAL;
+    }
     child.input = make_input(command->input);
     bool good = child.input >= 0 && make_pipe(&report, &child.report);
     if (good && command->output) {

@@ -16,7 +16,6 @@ APLOG_USE_MODULE(intune_scep);
 typedef struct maker_t {
     apr_pool_t *pool;
     const settings_t *settings;
-    const scep_engine_t *engine;
     server_rec *server;
     profile_t *profile;
     const char *wrong; /* the first mistake found, as a whole sentence */
@@ -275,7 +274,7 @@ const char *setup_site_make(site_t **made, const settings_t *settings, const cha
     site_t *site = apr_pcalloc(pool, sizeof(*site));
     profile_t *profile = apr_pcalloc(pool, sizeof(*profile));
     result_t *result = result_make(pool);
-    maker_t m = {.pool = pool, .settings = settings, .engine = engine, .server = server, .profile = profile};
+    maker_t m = {.pool = pool, .settings = settings, .server = server, .profile = profile};
     site->profile = profile;
     site->settings = settings;
     site->server = server;

@@ -180,7 +180,7 @@ static STACK_OF(X509_CRL) * lists_load(const scep_crls_t *crls, apr_pool_t *pool
 
     apr_status_t status = lists ? file_read(&data, crls->path, pool, why) : APR_ENOMEM;
     *is_read = status == APR_SUCCESS || status == APR_EGENERAL;
-    if (status != APR_SUCCESS) {
+    if (status != APR_SUCCESS || !data.data) {
         *why = lists ? *why : "out of memory";
         goto fail;
     }

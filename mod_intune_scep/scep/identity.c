@@ -140,7 +140,7 @@ apr_status_t scep_certificates_load(STACK_OF(X509) * *certificates, const scep_e
     ERR_clear_error();
     read = sk_X509_new_null();
     bio = BIO_new_mem_buf(data, (int)len);
-    if (read && bio) {
+    if (data && read && bio) {
         good =
             data[0] == 0x30 ? certificates_read_der(read, engine, data, len) : certificates_read_pem(read, engine, bio);
     }

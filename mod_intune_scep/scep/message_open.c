@@ -251,14 +251,14 @@ apr_status_t scep_request_open(scep_request_t **request, const scep_identity_t *
     *request = NULL;
     ERR_clear_error();
     status = request_read(request, &outer, identity, policy, der, pool, result);
-    if (status == APR_SUCCESS) {
+    if (status == APR_SUCCESS && *request) {
         status = request_police(*request, &outer, identity, policy, pool, result);
-    }
-    if (status == APR_SUCCESS) {
-        status = request_decrypt(*request, &outer, identity, policy, pool, result);
-    }
-    if (status == APR_SUCCESS && scep_type_has_csr((*request)->type)) {
-        status = request_judge(*request, policy, result);
+        if (status == APR_SUCCESS) {
+            status = request_decrypt(*request, &outer, identity, policy, pool, result);
+        }
+        if (status == APR_SUCCESS && scep_type_has_csr((*request)->type)) {
+            status = request_judge(*request, policy, result);
+        }
     }
     CMS_ContentInfo_free(outer.cms);
     /* mod_ssl in the same thread takes a left-over error for its own. */

@@ -383,7 +383,8 @@ static int end_during_a_call(journal_bed_t *bed, void *data)
     }
     apr_sleep(apr_time_from_msec(500));
     apr_pool_destroy(bed->pool);
-    apr_sleep(apr_time_from_msec(1500));
+    apr_status_t ended = APR_SUCCESS;
+    apr_thread_join(&ended, thread);
     apr_terminate();
     return 0;
 }

@@ -15,7 +15,6 @@ enum { POLL_MS = 20 };
 
 typedef struct wire_t {
     wire_server_t *server;
-    pthread_t thread;
     int socket;
     int requests;
     SSL *tls;
@@ -343,14 +342,19 @@ static void *accept_all(void *data)
             continue;
         wire->server = server;
         wire->socket = accept(server->socket, NULL, NULL);
-        if (wire->socket < 0 || pthread_create(&wire->thread, NULL, serve, wire) != 0) {
+        if (wire->socket < 0) {
             free(wire);
             continue;
         }
         setsockopt(wire->socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
         setsockopt(wire->socket, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-        threads[count++] = wire->thread;
-        atomic_fetch_add(&server->connections, 1);
+        atomic_fetch_add(&server->connections, 1); /* before anybody has an answer */
+        if (pthread_create(&threads[count], NULL, serve, wire) != 0) {
+            close(wire->socket);
+            free(wire);
+            continue;
+        }
+        count++;
     }
     while (count > 0) {
         void *wire = NULL;

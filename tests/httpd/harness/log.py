@@ -4,7 +4,8 @@ import re
 
 LINE = re.compile(r"^\[[^\]]+\] \[(?P<module>[\w-]*):(?P<level>\w+)\] (?P<rest>.*)$")
 BAD_LEVELS = ("emerg", "alert", "crit", "error", "warn")
-BAD_WORDS = re.compile(r"ERROR: AddressSanitizer|runtime error:|exit signal|Segmentation fault|ERROR: LeakSanitizer")
+BAD_WORDS = re.compile(r"ERROR: AddressSanitizer|runtime error:|exit signal|Segmentation fault|ERROR: LeakSanitizer"
+                       r"|^==\d+== (?:Invalid|Mismatched|Conditional jump|Use of uninit|Syscall param|Source and dest|Process term)")
 # Of httpd itself, and not ours to judge; AH03093: a plain stop closes sockets under the workers that just answered;
 # AH01882: Debian's httpd was built with a newer OpenSSL than the one that is installed.
 # AH00484: a test's server is small, and this machine may be slow.

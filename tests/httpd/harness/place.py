@@ -10,8 +10,9 @@ TREE = pathlib.Path(__file__).resolve().parents[3]
 APACHE = os.environ.get("ISCEP_APACHE", "/usr/sbin/apache2")
 MODULES = pathlib.Path(os.environ.get("ISCEP_MODULES", "/usr/lib/apache2/modules"))
 SANITIZE = os.environ.get("ISCEP_SANITIZE", "") not in ("", "0")
+VALGRIND = os.environ.get("ISCEP_VALGRIND", "") not in ("", "0")
 # Sanitizers and busy machines make everything slower; limits of time are stretched by this factor.
-SLOWNESS = float(os.environ.get("ISCEP_SLOWNESS", "4" if SANITIZE else "1"))
+SLOWNESS = float(os.environ.get("ISCEP_SLOWNESS", "20" if VALGRIND else "4" if SANITIZE else "1"))
 IS_ROOT = os.geteuid() == 0
 SERVER_USER = "www-data"
 
