@@ -138,16 +138,14 @@ static void refused_check(problem_t problem, fuzz_layer_t layer, unsigned form)
 {
     bool is_inner = layer == FUZZ_PLAIN || layer == FUZZ_PLAIN_IS;
 
-    if (problem == PROBLEM_BAD_SIGNER || problem == PROBLEM_KEY_CANNOT_DECRYPT) {
+    if (problem == PROBLEM_BAD_SIGNER || problem == PROBLEM_KEY_CANNOT_DECRYPT ||
+        problem == PROBLEM_UNSUPPORTED_MESSAGE) {
         return; /* before the envelope is looked at */
     }
-    if (is_inner && (form & 3) != 3) {
+    if (is_inner || layer == FUZZ_ENVELOPE) {
         fuzz_check(problem == PROBLEM_BAD_ENVELOPE || problem == PROBLEM_KEY_TOO_SMALL ||
                    problem == PROBLEM_SID_EXTENSION || problem == PROBLEM_CHALLENGE_TWICE ||
-                   problem == PROBLEM_UNSUPPORTED_MESSAGE);
-    } else if (layer == FUZZ_ENVELOPE) {
-        fuzz_check(problem == PROBLEM_BAD_ENVELOPE || problem == PROBLEM_BAD_ALGORITHM ||
-                   problem == PROBLEM_UNSUPPORTED_MESSAGE);
+                   (problem == PROBLEM_BAD_ALGORITHM && (layer == FUZZ_ENVELOPE || (form & 3) == 3)));
     }
 }
 
