@@ -232,7 +232,8 @@ fuzzers = \
 
 fuzz_shared = \
 	tests/fuzz/fuzz.c \
-	tests/fuzz/fuzz_pki.c
+	tests/fuzz/fuzz_pki.c \
+	tests/fuzz/fuzz_pool.c
 
 # The stand-ins.
 sim_microsoft_sources = \

@@ -2,7 +2,8 @@
 /*
  * json-c takes the last of several members with one name and cuts a name at its first NUL, without a word. So the names
  * in the text are counted and held against those in the tree: in JSON that a strict parser has accepted, a string is a
- * name exactly where a colon follows it.
+ * name exactly where a colon follows it. It also takes names in apostrophes, even when it is to be strict: they would not
+ * be counted, and are refused.
  */
 #include "intune/intune_internal.h"
 
@@ -26,13 +27,16 @@ static apr_size_t string_end(bytes_t body, apr_size_t at, bool *nul)
     return at + 1;
 }
 
-/** How many names the text has; -1 where one of them holds a NUL. */
+/** How many names the text has; -1 where one of them holds a NUL or is in apostrophes. */
 static long names_in_text(bytes_t body)
 {
     long names = 0;
     apr_size_t at = 0;
     while (at < body.len) {
         bool nul = false;
+        if (body.data[at] == '\'') {
+            return -1;
+        }
         if (body.data[at] != '"') {
             at++;
             continue;

@@ -13,6 +13,7 @@ fuzz_t *fuzz_begin(const uint8_t *data, size_t size)
     static bool is_ready;
     apr_pool_t *pool = NULL;
     if (!is_ready) {
+        fuzz_pool_gaps();
         fuzz_check(apr_initialize() == APR_SUCCESS);
         is_ready = true;
     }

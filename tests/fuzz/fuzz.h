@@ -21,6 +21,9 @@ typedef struct fuzz_t {
     bytes_t rest;
 } fuzz_t;
 
+/** With sanitizers: from now on what is beyond a block of a pool must not be touched (fuzz_pool.c). */
+void fuzz_pool_gaps(void);
+
 fuzz_t *fuzz_begin(const uint8_t *data, size_t size);
 
 /** Always 0, to be returned to libFuzzer. */

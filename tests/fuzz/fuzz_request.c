@@ -7,49 +7,71 @@
 
 #include <openssl/err.h>
 
-enum { KINDS = 8 };
+/* What is sent, in the order of the input's first byte; made once, with the keys. */
+typedef struct kind_t {
+    const char *type;
+    bytes_t plain;
+    X509 *signer;
+    EVP_PKEY *key;
+} kind_t;
 
-/* What was made once, with the keys. */
-static struct {
-    bytes_t csr;    /* with a challenge and an extension */
-    bytes_t bare;   /* without */
-    bytes_t foreign; /* of another key */
-    bytes_t inquiry;
-    bytes_t poll;
-    X509 *issued;   /* the device's certificate of our CA */
-} made;
+enum { KINDS = 16 };
+static kind_t kinds[KINDS];
 
-static void make_all(pki_t *pki)
+static bytes_t csr_of(pki_t *pki, EVP_PKEY *key, const char *extension, int challenges)
 {
-    pki_csr_t csr = {.key = pki->device_key,
-                     .challenges = {{V_ASN1_PRINTABLESTRING, "a challenge", 11}},
-                     .extension = "1.2.3.4"};
-    pki_csr_t bare = {.key = pki->device_key};
-    pki_csr_t foreign = {.key = pki->other_key};
-    pki_certificate_t leaf = {
-        .subject = "device", .key = pki->device_key, .issuer = pki->ca, .issuer_key = pki->ca_key, .serial = 0x1234};
-
-    if (!made.issued) {
-        made.issued = pki_certificate_make(pki, &leaf);
-        made.csr = pki_csr_make(pki, &csr, pki->pool);
-        made.bare = pki_csr_make(pki, &bare, pki->pool);
-        made.foreign = pki_csr_make(pki, &foreign, pki->pool);
-        made.inquiry = pki_inquiry_make(made.issued, pki->pool);
-        made.poll = pki_poll_make(X509_get_subject_name(pki->ca), X509_get_subject_name(made.issued), pki->pool);
+    pki_csr_t csr = {.key = key, .extension = extension};
+    for (int i = 0; i < challenges; i++) {
+        csr.challenges[i] = (pki_value_t){V_ASN1_PRINTABLESTRING, "a challenge", 11};
     }
+    return pki_csr_make(pki, &csr, pki->pool);
 }
 
-static pki_message_t message_of(pki_t *pki, unsigned kind)
+static X509 *signer_of(pki_t *pki, EVP_PKEY *key, bool is_issued)
 {
-    static const char *const types[KINDS] = {"19", "19", "19", "17", "20", "21", "22", "3"};
-    const bytes_t plains[KINDS] = {made.csr,  made.bare,    made.foreign, made.foreign,
-                                   made.poll, made.inquiry, made.inquiry, made.csr};
-    pki_message_t message = pki_request(pki, plains[kind % KINDS]);
-
-    message.type = types[kind % KINDS];
-    if (kind % KINDS == 3 || kind % KINDS == 5 || kind % KINDS == 6) {
-        message.signer = made.issued;
+    pki_certificate_t wanted = {.subject = "device", .key = key, .serial = 0x1234};
+    if (is_issued) {
+        wanted.issuer = pki->ca;
+        wanted.issuer_key = pki->ca_key;
     }
+    return pki_certificate_make(pki, &wanted);
+}
+
+static void kinds_make(pki_t *pki)
+{
+    EVP_PKEY *key = pki->device_key;
+    X509 *issued = signer_of(pki, key, true);
+    bytes_t csr = csr_of(pki, key, "1.2.3.4", 1);
+    bytes_t foreign = csr_of(pki, pki->other_key, NULL, 0);
+    bytes_t inquiry = pki_inquiry_make(issued, pki->pool);
+    bytes_t poll = pki_poll_make(X509_get_subject_name(pki->ca), X509_get_subject_name(issued), pki->pool);
+    const kind_t all[KINDS] = {
+        {"19", csr, pki->device, key},
+        {"19", csr_of(pki, key, NULL, 0), pki->device, key},
+        {"19", foreign, pki->device, key},
+        {"17", foreign, issued, key},
+        {"20", poll, pki->device, key},
+        {"21", inquiry, issued, key},
+        {"22", inquiry, issued, key},
+        {"3", csr, pki->device, key},
+        {"19", csr_of(pki, key, SCEP_OID_SID_EXTENSION, 1), pki->device, key},
+        {"19", csr_of(pki, key, NULL, 2), pki->device, key},
+        {"19", csr_of(pki, pki->small_key, NULL, 1), signer_of(pki, pki->small_key, false), pki->small_key},
+        {"17", foreign, pki->ra, pki->ra_key},
+        {"17", foreign, pki->device, key},
+        {"17", csr_of(pki, pki->ec_key, NULL, 1), issued, key},
+        {"19", csr_of(pki, pki->ec_key, NULL, 1), signer_of(pki, pki->ec_key, false), pki->ec_key},
+        {"20", poll, signer_of(pki, pki->ec_key, false), pki->ec_key},
+    };
+    memcpy(kinds, all, sizeof(kinds));
+}
+
+static pki_message_t message_of(pki_t *pki, const kind_t *kind)
+{
+    pki_message_t message = pki_request(pki, kind->plain);
+    message.type = kind->type;
+    message.signer = kind->signer;
+    message.signer_key = kind->key;
     return message;
 }
 
@@ -65,7 +87,7 @@ static void form_set(pki_t *pki, pki_message_t *message, unsigned form)
     message->extra_certificate = form & 32 ? pki->other : NULL;
     message->first_recipient = form & 64 ? pki->other : NULL;
     /* which OpenSSL cannot make while it streams */
-    message->pss = form & 128 && !message->ber;
+    message->pss = form & 128 && !message->ber && EVP_PKEY_is_a(message->signer_key, "RSA");
 }
 
 /* transactionID, senderNonce, messageType; then which attributes are left out, there twice, with two values, or odd. */
@@ -116,13 +138,14 @@ static void refused_check(problem_t problem, fuzz_layer_t layer, unsigned form)
 {
     bool is_inner = layer == FUZZ_PLAIN || layer == FUZZ_PLAIN_IS;
 
-    if (is_inner && (form & 3) != 3) {
+    if (problem == PROBLEM_BAD_SIGNER || problem == PROBLEM_KEY_CANNOT_DECRYPT ||
+        problem == PROBLEM_UNSUPPORTED_MESSAGE) {
+        return; /* before the envelope is looked at */
+    }
+    if (is_inner || layer == FUZZ_ENVELOPE) {
         fuzz_check(problem == PROBLEM_BAD_ENVELOPE || problem == PROBLEM_KEY_TOO_SMALL ||
                    problem == PROBLEM_SID_EXTENSION || problem == PROBLEM_CHALLENGE_TWICE ||
-                   problem == PROBLEM_UNSUPPORTED_MESSAGE);
-    } else if (layer == FUZZ_ENVELOPE) {
-        fuzz_check(problem == PROBLEM_BAD_ENVELOPE || problem == PROBLEM_BAD_ALGORITHM ||
-                   problem == PROBLEM_UNSUPPORTED_MESSAGE);
+                   (problem == PROBLEM_BAD_ALGORITHM && (layer == FUZZ_ENVELOPE || (form & 3) == 3)));
     }
 }
 
@@ -133,8 +156,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     scep_request_t *request = NULL;
     result_t *result = result_make(fuzz->pool);
 
-    make_all(pki);
-    pki_message_t message = message_of(pki, fuzz_byte(fuzz));
+    if (!kinds[0].type) {
+        kinds_make(pki);
+    }
+    pki_message_t message = message_of(pki, &kinds[fuzz_byte(fuzz) % KINDS]);
     unsigned form = fuzz_byte(fuzz);
     fuzz_layer_t layer = (fuzz_layer_t)(fuzz_byte(fuzz) % (FUZZ_LAYERS + 1));
 
