@@ -468,7 +468,7 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     if (failure == HTTP_FAILED_PROXY_PASSWORD && code == CURLE_OK)
         answer->failure_text = "HTTP 407 Proxy Authentication Required";
     else if (failure != HTTP_OK && code == CURLE_OK)
-        answer->failure_text = "an HTTP status below 100";
+        answer->failure_text = "no HTTP status of three digits";
     else if (failure != HTTP_OK)
         answer->failure_text = text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
     if (failure != HTTP_OK)

@@ -156,8 +156,8 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
     if (failure == HTTP_OK && status == 407)
         return HTTP_FAILED_PROXY_PASSWORD;
-    /* curl takes "HTTP/1.1 000" for an answer. */
-    if (failure == HTTP_OK && status < 100)
+    /* curl takes "HTTP/1.1 000" for an answer, and "HTTP/2" with a row of digits for one of status -1. */
+    if (failure == HTTP_OK && (status < 100 || status > 999))
         return HTTP_FAILED_DROPPED;
     if (failure == HTTP_OK || failure == HTTP_FAILED_STOPPED || failure == HTTP_FAILED_TIMEOUT)
         return failure;

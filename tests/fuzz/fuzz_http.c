@@ -76,7 +76,7 @@ static void answer_check(const http_answer_t *answer, apr_status_t rv, const fuz
     fuzz_check(answer->body.len <= ANSWER_MAX && answer->body.data[answer->body.len] == '\0');
     fuzz_check(answer->body.len <= fuzz->rest.len);
     fuzz_check(answer->retry_after >= 0 && answer->retry_after <= apr_time_from_sec(3600));
-    fuzz_check(answer->failure == HTTP_OK || answer->status == 0);
+    fuzz_check(answer->failure == HTTP_OK ? answer->status >= 100 && answer->status <= 999 : answer->status == 0);
     for (const char *c = answer->content_type; *c; c++) {
         fuzz_check(*c >= ' ' && *c <= '~');
     }
