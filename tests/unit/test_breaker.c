@@ -8,6 +8,7 @@
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum { ROW = 5, THREADS = 32 };
@@ -302,6 +303,7 @@ typedef struct crowd_t {
     bed_t *bed;
     apr_pool_t *pool;
     result_t *result;
+    pthread_barrier_t *start; /* at once, however long it took to make the threads */
 } crowd_t;
 
 static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
@@ -309,6 +311,7 @@ static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
     crowd_t *one = baton;
     intune_call_t call = {.pool = one->pool, .result = one->result};
     (void)thread;
+    pthread_barrier_wait(one->start);
     intune_validate(one->bed->intune, &call, "tx", bed_csr());
     return NULL;
 }
@@ -318,9 +321,12 @@ static int crowd(bed_t *bed, problem_t problem)
 {
     crowd_t *all = apr_pcalloc(bed->pool, sizeof(*all) * THREADS);
     apr_thread_t *threads[THREADS] = {NULL};
+    pthread_barrier_t start;
     int n = 0;
+    assert_int_equal(pthread_barrier_init(&start, NULL, THREADS), 0);
     for (int i = 0; i < THREADS; i++) {
         all[i].bed = bed;
+        all[i].start = &start;
         apr_pool_create(&all[i].pool, bed->pool);
         all[i].result = result_make(all[i].pool);
     }
@@ -332,6 +338,7 @@ static int crowd(bed_t *bed, problem_t problem)
         assert_int_equal(apr_thread_join(&ended, threads[i]), APR_SUCCESS);
         n += all[i].result->problem == problem ? 1 : 0;
     }
+    pthread_barrier_destroy(&start);
     return n;
 }
 
@@ -354,7 +361,7 @@ static void a_crowd_opens_it_once(void **state)
 {
     bed_t *bed = *state;
     assert_int_equal(validate(bed), PROBLEM_NONE);
-    intune_answers(bed, (fixture_reply_t){500, NULL, "{}", 0, 100, false});
+    intune_answers(bed, (fixture_reply_t){500, NULL, "{}", 0, 500, false});
     assert_int_equal(crowd(bed, PROBLEM_INTUNE_ANSWER), THREADS);
     assert_int_equal(state_of(bed).state, INTUNE_BREAKER_OPEN);
     assert_int_equal(asked(bed), THREADS + 1);

@@ -8,6 +8,7 @@
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
 
+#include <pthread.h>
 #include <stdlib.h>
 
 enum { THREADS = 64 };
@@ -172,6 +173,7 @@ typedef struct crowd_t {
     result_t *result;
     apr_status_t rv;
     apr_interval_time_t duration;
+    pthread_barrier_t *start; /* at once, however long it took to make the threads */
 } crowd_t;
 
 static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
@@ -179,6 +181,7 @@ static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
     crowd_t *one = baton;
     intune_call_t call = {.pool = one->pool, .result = one->result};
     (void)thread;
+    pthread_barrier_wait(one->start);
     one->rv = intune_validate(one->bed->intune, &call, "tx", bed_csr());
     one->duration = call.duration;
     return NULL;
@@ -188,8 +191,11 @@ static crowd_t *crowd_go(bed_t *bed)
 {
     crowd_t *crowd = apr_pcalloc(bed->pool, sizeof(*crowd) * THREADS);
     apr_thread_t *threads[THREADS] = {NULL};
+    pthread_barrier_t start;
+    assert_int_equal(pthread_barrier_init(&start, NULL, THREADS), 0);
     for (int i = 0; i < THREADS; i++) {
         crowd[i].bed = bed;
+        crowd[i].start = &start;
         apr_pool_create(&crowd[i].pool, bed->pool);
         crowd[i].result = result_make(crowd[i].pool);
     }
@@ -200,6 +206,7 @@ static crowd_t *crowd_go(bed_t *bed)
         apr_status_t ended = APR_SUCCESS;
         assert_int_equal(apr_thread_join(&ended, threads[i]), APR_SUCCESS);
     }
+    pthread_barrier_destroy(&start);
     return crowd;
 }
 
@@ -234,7 +241,7 @@ static void ok_crowd_with_a_dead_token_fetches_one(void **state)
 {
     bed_t *bed = *state;
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
-    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, THREADS, (fixture_reply_t){401, NULL, "", 0, 300, false});
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, THREADS, (fixture_reply_t){401, NULL, "", 0, 500, false});
     bed_token(bed, BED_INTUNE_SCOPE, -1, 200, "{\"access_token\":\"better\",\"expires_in\":3599}");
     const crowd_t *crowd = crowd_go(bed);
     for (int i = 0; i < THREADS; i++) {
