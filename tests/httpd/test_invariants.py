@@ -218,6 +218,19 @@ def test_4_refusals_are_forgotten_after_a_minute():
     assert found(with_second_request(good(), time=20, outcome="refused", thumbprint=None)) == {4}
 
 
+@pytest.mark.parametrize("answer", [{"outcome": "refused"}, {"outcome": "html", "mode": "html"}, {"mode": "wrong_key"}],
+                         ids=["refused", "html", "wrong key"])
+def test_4_so_are_those_of_what_was_pending(answer):
+    def records(time, **poll):
+        made = with_second_request(good(), time=time, outcome="pending", thumbprint=None)
+        made.last_fault = seconds(60)
+        made.requests.append(request(5, kind="20", thumbprint=None, **{"outcome": "pending", **poll}))
+        return made
+    assert found(records(70, **answer)) == set()
+    assert found(records(50, **answer)) == {4}
+    assert found(records(70)) == {4}, "that poll was answered PENDING again"
+
+
 def test_4_a_poll_is_no_second_request():
     records = good()
     records.requests[0].update(outcome="pending", thumbprint=None)

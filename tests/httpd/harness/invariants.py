@@ -233,12 +233,19 @@ def one_certificate_delivered(records):
                 yield f"{name(key)} FAILURE at {at(heard.time)}, after SUCCESS at {at(successes[0].time)}"
 
 
+def _was_no(entry):
+    """Whether the CA's answer ended the transaction for a while: a refusal, or what no gateway can use."""
+    return entry["outcome"] in ("refused", "html") or entry["mode"] in UNUSABLE
+
+
 def _asked_again_why(records, key, request, following):
     why = lost(records, key, request)
     if why:
         return why
-    refused = request["outcome"] == "refused" or request["mode"] in UNUSABLE
-    if refused and following["time"] - request["time"] >= records.limits.remembers * SECOND:
+    # the end of what was pending is the answer to a CertPoll
+    answers = [request] + [entry for entry in records.at_ca[key] if entry["message_type"] not in ISSUING
+                           and request["outcome"] == "pending" and request["time"] < entry["time"] < following["time"]]
+    if any(_was_no(entry) and following["time"] - entry["time"] >= records.limits.remembers * SECOND for entry in answers):
         return "its refusal was forgotten"
     return None
 
