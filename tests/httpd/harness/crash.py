@@ -123,10 +123,11 @@ class Killer(Trouble):
             self.lives["children"] += 1
 
     def _kill_child(self, child, gateway):
-        moment = now()
+        begin = now()
         killed = gateway.kill_one(child)
         if killed:
-            self.outages.append(Outage(moment, moment, f"a process of {gateway.name} was killed"))
+            # this thread may have had to wait between the look at the clock and the signal
+            self.outages += [Outage(moment, moment, f"a process of {gateway.name} was killed") for moment in (begin, now())]
         return killed
 
     def kill_whole(self, gateway):
