@@ -193,6 +193,8 @@ def test_4_kills_are_reasons_where_they_hit():
     records.outages = [Outage(seconds(2.2), seconds(2.2), "a process was killed")]
     assert found(records) == set()
     records.outages = [Outage(seconds(1.9), seconds(1.9), "a process was killed")]
+    assert found(records) == set(), "the CA notes a request later than it is sent"
+    records.outages = [Outage(seconds(1.7), seconds(1.7), "a process was killed")]
     assert found(records) == {4, 9}, "before the request"
     records.outages = [Outage(seconds(3.5), seconds(3.5), "a process was killed")]
     assert found(records) == {4, 9}, "long after the answer"

@@ -34,11 +34,12 @@ class Outage:
 class Limits:
     """
     `patience`: seconds after which the gateway takes an answer of the CA for lost. `slack`: within so many seconds
-    after the CA's answer the outcome is in the journal. `remembers`: how long a refusal is repeated. `settle`: T of 7
-    and 8.
+    after the CA's answer the outcome is in the journal. `lag`: so much later than it was sent, at most, the CA notes a
+    request; who sent it may be dead by then. `remembers`: how long a refusal is repeated. `settle`: T of 7 and 8.
     """
     patience: float = 1.8
     slack: float = 1.0
+    lag: float = 0.25
     remembers: float = 55.0
     settle: float = 60.0
 
@@ -138,20 +139,20 @@ def _lost_on_the_way(request, limits):
     return None
 
 
-def _legs_under_way(single, request):
-    """The device's requests that may have caused this one of the gateway's."""
-    return [heard for heard in single.heard
-            if heard.asked <= request["time"] and (heard.hung_up or heard.time >= request["time"])]
+def _legs_under_way(single, request, sent):
+    """The device's requests that may have caused this one of the gateway's, which was sent at that time or later."""
+    return [heard for heard in single.heard if heard.asked <= request["time"] and (heard.hung_up or heard.time >= sent)]
 
 
 def _hit_by_outage(records, key, request):
     """A kill that cut the device's connection, or an outage in which it did not have the certificate at once."""
     end = (request["answered_time"] or request["time"]) + records.limits.slack * SECOND
-    legs = _legs_under_way(records.by_device[key], request) if key in records.by_device else []
+    sent = request["time"] - records.limits.lag * SECOND
+    legs = _legs_under_way(records.by_device[key], request, sent) if key in records.by_device else []
     for outage in records.outages:
-        if outage.start > end or outage.end < request["time"]:
+        if outage.start > end or outage.end < sent:
             continue
-        if any(heard.status == 0 if outage.is_kill else heard.verdict != SUCCESS for heard in legs):
+        if any(heard.status == 0 and heard.asked <= outage.start if outage.is_kill else heard.verdict != SUCCESS for heard in legs):
             return f"{outage.what} at {at(outage.start)}"
     return None
 
