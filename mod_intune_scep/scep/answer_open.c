@@ -99,7 +99,7 @@ static CMS_ContentInfo *answer_decrypt(const outer_t *outer, const scep_identity
         result_set(result, PROBLEM_CA_GARBAGE, "its envelope: %s", scep_with_errors(why, pool));
         goto end;
     }
-    inner = scep_cms_read(identity->engine, scep_bio_peek(plain));
+    inner = scep_cms_read(identity->engine->reading, scep_bio_peek(plain));
     if (!inner || OBJ_obj2nid(CMS_get0_type(inner)) != NID_pkcs7_signed) {
         CMS_ContentInfo_free(inner);
         inner = NULL;

@@ -51,7 +51,7 @@ bytes_t scep_name_encode(const X509_NAME *name, apr_pool_t *pool)
 X509 *scep_certificate_read(const scep_engine_t *engine, bytes_t der)
 {
     const unsigned char *at = der.data;
-    X509 *certificate = X509_new_ex(engine->context, NULL);
+    X509 *certificate = X509_new_ex(engine->reading, NULL);
 
     /* On failure the certificate is either untouched or freed and cleared. */
     if (!certificate || der.len == 0 || der.len > INT_MAX || !d2i_X509(&certificate, &at, (long)der.len) ||

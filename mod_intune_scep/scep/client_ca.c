@@ -33,7 +33,7 @@ static STACK_OF(X509) * stack_make(apr_pool_t *pool)
 static STACK_OF(X509) * body_read(const scep_engine_t *engine, bytes_t body, const char **why)
 {
     X509 *single = scep_certificate_read(engine, body);
-    CMS_ContentInfo *cms = single ? NULL : scep_cms_read(engine, body);
+    CMS_ContentInfo *cms = single ? NULL : scep_cms_read(engine->reading, body);
     STACK_OF(X509) *found = NULL;
 
     if (single) {

@@ -51,7 +51,7 @@ static bool same_file(const apr_finfo_t *a, const apr_finfo_t *b)
 static bool list_read_der(STACK_OF(X509_CRL) * lists, const scep_engine_t *engine, bytes_t data)
 {
     const unsigned char *at = data.data;
-    X509_CRL *list = X509_CRL_new_ex(engine->context, NULL);
+    X509_CRL *list = X509_CRL_new_ex(engine->reading, NULL);
 
     if (list && d2i_X509_CRL(&list, &at, (long)data.len) && at == data.data + data.len &&
         sk_X509_CRL_push(lists, list) > 0) {

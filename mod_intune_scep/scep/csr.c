@@ -21,7 +21,7 @@ X509_REQ *csr_parse(const scep_engine_t *engine, bytes_t der, const char **why)
         return NULL;
     }
     /* X509_REQ_new_ex() with d2i_X509_REQ() would decode the key in the process-wide context. */
-    request = (X509_REQ *)ASN1_item_d2i_ex(NULL, &at, (long)der.len, ASN1_ITEM_rptr(X509_REQ), engine->context, NULL);
+    request = (X509_REQ *)ASN1_item_d2i_ex(NULL, &at, (long)der.len, ASN1_ITEM_rptr(X509_REQ), engine->reading, NULL);
     if (!request) {
         *why = "it is not a PKCS #10 certificate request";
         goto fail;
@@ -46,7 +46,7 @@ fail:
 
 bool csr_prove(X509_REQ *request, const scep_engine_t *engine)
 {
-    return X509_REQ_verify_ex(request, X509_REQ_get0_pubkey(request), engine->context, NULL) == 1;
+    return X509_REQ_verify_ex(request, X509_REQ_get0_pubkey(request), engine->reading, NULL) == 1;
 }
 
 /*

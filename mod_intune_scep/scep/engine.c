@@ -14,11 +14,13 @@
 #include <strings.h>
 
 typedef struct loaded_t {
-    OSSL_LIB_CTX *aside; /* for the default provider, of which the context has a part */
+    OSSL_LIB_CTX *aside; /* for the default provider, of which the contexts have parts */
     OSSL_PROVIDER *whole;
     OSSL_LIB_CTX *context;
     OSSL_PROVIDER *standard;
     OSSL_PROVIDER *legacy;
+    OSSL_LIB_CTX *reading;
+    OSSL_PROVIDER *reader;
 } loaded_t;
 
 typedef struct algorithm_t {
@@ -47,21 +49,24 @@ static const algorithm_t digests[] = {
 
 enum { CIPHERS = sizeof(ciphers) / sizeof(ciphers[0]), DIGESTS = sizeof(digests) / sizeof(digests[0]) };
 
+static void context_end(OSSL_LIB_CTX *context, OSSL_PROVIDER *provider)
+{
+    if (provider) {
+        OSSL_PROVIDER_unload(provider);
+    }
+    OSSL_LIB_CTX_free(context);
+}
+
 static apr_status_t loaded_end(void *data)
 {
     loaded_t *loaded = data;
 
+    context_end(loaded->reading, loaded->reader);
     if (loaded->legacy) {
         OSSL_PROVIDER_unload(loaded->legacy);
     }
-    if (loaded->standard) {
-        OSSL_PROVIDER_unload(loaded->standard);
-    }
-    OSSL_LIB_CTX_free(loaded->context);
-    if (loaded->whole) {
-        OSSL_PROVIDER_unload(loaded->whole);
-    }
-    OSSL_LIB_CTX_free(loaded->aside);
+    context_end(loaded->context, loaded->standard);
+    context_end(loaded->aside, loaded->whole);
     return APR_SUCCESS;
 }
 
@@ -75,17 +80,22 @@ apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t
     apr_pool_cleanup_register(pool, loaded, loaded_end, apr_pool_cleanup_null);
     loaded->aside = OSSL_LIB_CTX_new();
     loaded->context = OSSL_LIB_CTX_new();
-    if (!loaded->aside || !loaded->context) {
+    loaded->reading = OSSL_LIB_CTX_new();
+    if (!loaded->aside || !loaded->context || !loaded->reading) {
         return result_set(result, PROBLEM_INTERNAL, "no OpenSSL library context: %s", scep_engine_errors(pool));
     }
     loaded->whole = OSSL_PROVIDER_load(loaded->aside, "default");
-    loaded->standard = loaded->whole ? scep_provider_narrow(loaded->context, loaded->whole) : NULL;
+    loaded->reader =
+        loaded->whole ? scep_provider_load(loaded->reading, loaded->whole, PROVIDER_READING) : NULL;
+    loaded->standard =
+        loaded->reader ? scep_provider_load(loaded->context, loaded->whole, PROVIDER_OUR_KEYS) : NULL;
     loaded->legacy = loaded->standard ? OSSL_PROVIDER_load(loaded->context, "legacy") : NULL;
     if (!loaded->legacy) {
         return result_set(result, PROBLEM_INTERNAL, "OpenSSL's %s provider could not be loaded: %s",
                           loaded->standard ? "legacy" : "default", scep_engine_errors(pool));
     }
     made->context = loaded->context;
+    made->reading = loaded->reading;
     made->pool = pool;
     *engine = made;
     return APR_SUCCESS;
@@ -229,7 +239,7 @@ bytes_t scep_bytes_of_bio(BIO *bio, apr_pool_t *pool)
     return bytes;
 }
 
-CMS_ContentInfo *scep_cms_read(const scep_engine_t *engine, bytes_t der)
+CMS_ContentInfo *scep_cms_read(OSSL_LIB_CTX *context, bytes_t der)
 {
     CMS_ContentInfo *cms = NULL;
     const unsigned char *at = der.data;
@@ -237,7 +247,7 @@ CMS_ContentInfo *scep_cms_read(const scep_engine_t *engine, bytes_t der)
     if (der.len == 0 || der.len > INT_MAX) {
         return NULL;
     }
-    cms = CMS_ContentInfo_new_ex(engine->context, NULL);
+    cms = CMS_ContentInfo_new_ex(context, NULL);
     if (!cms) {
         return NULL;
     }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OpenSSL for this module alone: a library context with the default provider, less the kinds of keys that are of no use
- * here, and the legacy one (micromdm's CA answers in single DES), apart from the process-wide one, where mod_ssl lives.
+ * OpenSSL for this module alone: library contexts of its own, apart from the process-wide one, where mod_ssl lives. What
+ * others wrote is read, and its signatures are verified, in one that can do only that, since that is what makes it fast
+ * (engine_provider.h); all else is done in another, which has the legacy provider, too: micromdm's CA answers in single
+ * DES.
  */
 #ifndef ISCEP_SCEP_ENGINE_H
 #define ISCEP_SCEP_ENGINE_H
@@ -13,11 +15,12 @@
 #include <openssl/types.h>
 
 typedef struct scep_engine_t {
-    OSSL_LIB_CTX *context;
+    OSSL_LIB_CTX *context; /**< keys, ciphers, random numbers, and what we sign */
+    OSSL_LIB_CTX *reading; /**< certificates, certificate requests and SignedData of others */
     apr_pool_t *pool;
 } scep_engine_t;
 
-/** Makes the context; it ends with `pool`. PROBLEM_INTERNAL where a provider is missing. */
+/** Makes the contexts; they end with `pool`. PROBLEM_INTERNAL where a provider is missing. */
 apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t *result);
 
 /** OpenSSL's pending errors of this thread in one line, escaped; empties the queue. "" when there are none. */

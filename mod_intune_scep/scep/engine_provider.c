@@ -16,8 +16,9 @@ enum { KINDS_MAX = 64 };
  */
 static OSSL_ALGORITHM key_managers[KINDS_MAX + 1];
 static OSSL_ALGORITHM decoders[KINDS_MAX + 1];
+static OSSL_ALGORITHM public_decoders[KINDS_MAX + 1];
 static const OSSL_ALGORITHM *offered[OSSL_OP__HIGHEST + 1];
-/* The default provider, for the call of narrow_init() by OSSL_PROVIDER_load(), which passes nothing on. */
+/* The default provider, for the calls of part_init() by OSSL_PROVIDER_load(), which passes nothing on. */
 static OSSL_PROVIDER *default_provider;
 
 /* Names are a list: NAME:ALIAS:1.2.3. */
@@ -55,6 +56,11 @@ static bool is_of_our_formats(const OSSL_ALGORITHM *algorithm)
             strstr(what, "structure=type-specific"));
 }
 
+static bool is_of_our_public_keys(const OSSL_ALGORITHM *algorithm)
+{
+    return is_of_our_keys(algorithm) && strstr(algorithm->property_definition, "structure=SubjectPublicKeyInfo");
+}
+
 static bool narrow(OSSL_ALGORITHM *left, const OSSL_ALGORITHM *all, bool (*is_ours)(const OSSL_ALGORITHM *))
 {
     int count = 0;
@@ -72,45 +78,79 @@ static bool narrow(OSSL_ALGORITHM *left, const OSSL_ALGORITHM *all, bool (*is_ou
     return count > 0;
 }
 
-static const OSSL_ALGORITHM *narrow_query(void *provider, int operation, int *no_cache)
+static const OSSL_ALGORITHM *our_keys_query(void *provider, int operation, int *no_cache)
 {
     (void)provider;
     *no_cache = 0;
     return operation >= 0 && operation <= OSSL_OP__HIGHEST ? offered[operation] : NULL;
 }
 
-static int narrow_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const OSSL_DISPATCH **functions,
-                       void **provider)
+static const OSSL_ALGORITHM *reading_query(void *provider, int operation, int *no_cache)
 {
-    static const OSSL_DISPATCH FUNCTIONS[] = {{OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))narrow_query},
-                                              {0, NULL}};
+    switch (operation) {
+    case OSSL_OP_DIGEST:
+    case OSSL_OP_KEYMGMT:
+    case OSSL_OP_SIGNATURE:
+        return our_keys_query(provider, operation, no_cache);
+    case OSSL_OP_DECODER:
+        *no_cache = 0;
+        return public_decoders;
+    default:
+        *no_cache = 0;
+        return NULL;
+    }
+}
+
+static int part_init(const OSSL_DISPATCH *part, const OSSL_DISPATCH **functions, void **provider)
+{
     int operation = 0;
     int no_cache = 0;
 
-    (void)handle;
-    (void)core;
     for (operation = 0; operation <= OSSL_OP__HIGHEST; operation++) {
         offered[operation] = OSSL_PROVIDER_query_operation(default_provider, operation, &no_cache);
     }
     if (!narrow(key_managers, offered[OSSL_OP_KEYMGMT], is_of_our_keys) ||
+        !narrow(public_decoders, offered[OSSL_OP_DECODER], is_of_our_public_keys) ||
         !narrow(decoders, offered[OSSL_OP_DECODER], is_of_our_formats)) {
         return 0;
     }
     offered[OSSL_OP_KEYMGMT] = key_managers;
     offered[OSSL_OP_DECODER] = decoders;
-    *functions = FUNCTIONS;
+    *functions = part;
     /* What its algorithms are given: they are the default provider's, and take no other. */
     *provider = OSSL_PROVIDER_get0_provider_ctx(default_provider);
     return 1;
 }
 
-OSSL_PROVIDER *scep_provider_narrow(OSSL_LIB_CTX *context, OSSL_PROVIDER *whole)
+static int our_keys_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const OSSL_DISPATCH **functions,
+                         void **provider)
+{
+    static const OSSL_DISPATCH FUNCTIONS[] = {{OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))our_keys_query},
+                                              {0, NULL}};
+
+    (void)handle;
+    (void)core;
+    return part_init(FUNCTIONS, functions, provider);
+}
+
+static int reading_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *core, const OSSL_DISPATCH **functions,
+                        void **provider)
+{
+    static const OSSL_DISPATCH FUNCTIONS[] = {{OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))reading_query},
+                                              {0, NULL}};
+
+    (void)handle;
+    (void)core;
+    return part_init(FUNCTIONS, functions, provider);
+}
+
+OSSL_PROVIDER *scep_provider_load(OSSL_LIB_CTX *context, OSSL_PROVIDER *whole, scep_part_of_provider_t part)
 {
     static const char NAME[] = "mod_intune_scep";
     OSSL_PROVIDER *made = NULL;
 
     default_provider = whole;
-    if (OSSL_PROVIDER_add_builtin(context, NAME, narrow_init)) {
+    if (OSSL_PROVIDER_add_builtin(context, NAME, part == PROVIDER_READING ? reading_init : our_keys_init)) {
         made = OSSL_PROVIDER_load(context, NAME);
     }
     default_provider = NULL;

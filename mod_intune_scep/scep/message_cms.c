@@ -32,7 +32,7 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     X509_ALGOR *digest = NULL;
     const ASN1_OBJECT *object = NULL;
 
-    outer->cms = scep_cms_read(engine, der);
+    outer->cms = scep_cms_read(engine->reading, der);
     if (!outer->cms) {
         return "it is not one whole CMS message";
     }
@@ -79,7 +79,7 @@ bool scep_outer_verify(outer_t *outer, STACK_OF(X509) * signers, unsigned flags)
 /** An EnvelopedData over the whole of `content`, or NULL. */
 CMS_ContentInfo *scep_envelope_read(const scep_engine_t *engine, bytes_t content)
 {
-    CMS_ContentInfo *cms = scep_cms_read(engine, content);
+    CMS_ContentInfo *cms = scep_cms_read(engine->context, content);
 
     if (cms && OBJ_obj2nid(CMS_get0_type(cms)) != NID_pkcs7_enveloped) {
         CMS_ContentInfo_free(cms);

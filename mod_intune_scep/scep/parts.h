@@ -16,8 +16,11 @@ void scep_keep_certificate(X509 *certificate, apr_pool_t *pool);
 /** What a memory BIO holds, copied into `pool`. */
 bytes_t scep_bytes_of_bio(BIO *bio, apr_pool_t *pool);
 
-/** A CMS ContentInfo bound to the engine, from the whole input, nothing behind it; else NULL. The caller frees it. */
-CMS_ContentInfo *scep_cms_read(const scep_engine_t *engine, bytes_t der);
+/**
+ * A CMS ContentInfo bound to one of the engine's contexts, from the whole input, nothing behind it; else NULL. The caller
+ * frees it.
+ */
+CMS_ContentInfo *scep_cms_read(OSSL_LIB_CTX *context, bytes_t der);
 
 /** The DER of a CMS ContentInfo; an empty run on failure. */
 bytes_t scep_cms_print(CMS_ContentInfo *cms, apr_pool_t *pool);
@@ -37,7 +40,7 @@ bytes_t scep_spki_print(const X509_PUBKEY *key, apr_pool_t *pool);
 /** DER of a certificate; an empty run on failure. */
 bytes_t scep_certificate_print(const X509 *certificate, apr_pool_t *pool);
 
-/** A certificate bound to the engine, from the whole input, nothing behind it; else NULL. The caller frees it. */
+/** A certificate bound to `reading`, from the whole input, nothing behind it; else NULL. The caller frees it. */
 X509 *scep_certificate_read(const scep_engine_t *engine, bytes_t der);
 
 /** DER of a name, byte for byte as it was read; an empty run on failure. */

@@ -196,7 +196,7 @@ static bool is_signed_data(const CMS_ContentInfo *cms)
 
 static void inside_show(viewer_t *viewer, bytes_t plain, const X509 *signer)
 {
-    CMS_ContentInfo *bag = scep_cms_read(viewer->engine, plain);
+    CMS_ContentInfo *bag = scep_cms_read(viewer->engine->reading, plain);
 
     ERR_clear_error();
     if (bag && is_signed_data(bag)) {
@@ -274,7 +274,7 @@ static void message_show(viewer_t *viewer, outer_t *outer, bytes_t der)
 static bool other_show(viewer_t *viewer, bytes_t der)
 {
     X509 *certificate = scep_certificate_read(viewer->engine, der);
-    CMS_ContentInfo *cms = certificate ? NULL : scep_cms_read(viewer->engine, der);
+    CMS_ContentInfo *cms = certificate ? NULL : scep_cms_read(viewer->engine->reading, der);
     const char *why = NULL;
     bool shown = true;
 

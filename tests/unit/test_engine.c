@@ -12,6 +12,7 @@
 #include <openssl/evp.h>
 #include <openssl/objects.h>
 #include <openssl/provider.h>
+#include <openssl/rand.h>
 #include <openssl/x509.h>
 
 static apr_pool_t *pool;
@@ -79,6 +80,18 @@ static EVP_PKEY *key_make(OSSL_LIB_CTX *context, const char *type)
     return key;
 }
 
+/* Of the type, or nothing. */
+static bool is_read(OSSL_LIB_CTX *context, const unsigned char *der, int len, const char *type)
+{
+    EVP_PKEY *read = d2i_PUBKEY_ex(NULL, &der, len, context, NULL);
+    bool good = read != NULL;
+
+    assert_true(!read || EVP_PKEY_is_a(read, type));
+    EVP_PKEY_free(read);
+    ERR_clear_error();
+    return good;
+}
+
 /* Elsewhere made keys, as they are in certificates. */
 static void only_keys_of_scep_are_read(void **state)
 {
@@ -99,23 +112,38 @@ static void only_keys_of_scep_are_read(void **state)
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         EVP_PKEY *key = key_make(elsewhere, cases[i].type);
         unsigned char *der = NULL;
-        const unsigned char *at = NULL;
         int len = i2d_PUBKEY(key, &der);
-        EVP_PKEY *read = NULL;
 
         print_message("%s\n", cases[i].type);
         assert_true(len > 0);
-        at = der;
-        read = d2i_PUBKEY_ex(NULL, &at, len, engine->context, NULL);
-        assert_int_equal(read != NULL, cases[i].read);
-        assert_true(!read || EVP_PKEY_is_a(read, cases[i].type));
-        EVP_PKEY_free(read);
+        assert_int_equal(is_read(engine->context, der, len, cases[i].type), cases[i].read);
+        assert_int_equal(is_read(engine->reading, der, len, cases[i].type), cases[i].read);
         EVP_PKEY_free(key);
         OPENSSL_free(der);
-        ERR_clear_error();
     }
     OSSL_PROVIDER_unload(standard);
     OSSL_LIB_CTX_free(elsewhere);
+}
+
+/* The more a context can do, the longer it takes to read a key in it: see engine_provider.h. */
+static void in_the_reading_context_nothing_can_be_made(void **state)
+{
+    scep_engine_t *engine = NULL;
+    unsigned char byte = 0;
+    unsigned bit = 0;
+
+    (void)state;
+    assert_int_equal(scep_engine_make(&engine, pool, result_make(pool)), APR_SUCCESS);
+    for (bit = SCEP_MD5; bit <= SCEP_SHA512; bit <<= 1) {
+        EVP_MD *digest = EVP_MD_fetch(engine->reading, scep_digest_name(bit), NULL);
+
+        assert_non_null(digest);
+        EVP_MD_free(digest);
+    }
+    assert_null(EVP_CIPHER_fetch(engine->reading, scep_cipher_name(SCEP_AES128), NULL));
+    assert_null(EVP_ASYM_CIPHER_fetch(engine->reading, "RSA", NULL));
+    assert_int_not_equal(RAND_bytes_ex(engine->reading, &byte, 1, 0), 1);
+    ERR_clear_error();
 }
 
 /* One after the other, as the server does it at each restart, and two at once. */
@@ -208,6 +236,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(all_algorithms_are_in_the_context, setup, teardown),
         cmocka_unit_test_setup_teardown(the_process_wide_context_is_left_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(only_keys_of_scep_are_read, setup, teardown),
+        cmocka_unit_test_setup_teardown(in_the_reading_context_nothing_can_be_made, setup, teardown),
         cmocka_unit_test_setup_teardown(engines_do_not_depend_on_each_other, setup, teardown),
         cmocka_unit_test_setup_teardown(unknown_algorithms_have_no_bit, setup, teardown),
         cmocka_unit_test_setup_teardown(words, setup, teardown),

@@ -470,7 +470,7 @@ static void published_with_two(void **state)
     scep_identity_separate(&identity, issued(pki->device_key, "keyEncipherment", pki->ca_key), pki->device_key);
     assert_int_equal(scep_identity_publish(&body, &type, &identity, pool, result_make(pool)), APR_SUCCESS);
     assert_string_equal(type, "application/x-x509-ca-ra-cert");
-    cms = scep_cms_read(pki->engine, body);
+    cms = scep_cms_read(pki->engine->reading, body);
     certificates = CMS_get1_certs(cms);
     assert_int_equal(sk_X509_num(certificates), 4);
     sk_X509_pop_free(certificates, X509_free);
@@ -491,7 +491,7 @@ static void published(void **state)
     (void)state;
     assert_int_equal(scep_identity_publish(&body, &type, pki->identity, pool, result_make(pool)), APR_SUCCESS);
     assert_string_equal(type, "application/x-x509-ca-ra-cert");
-    cms = scep_cms_read(pki->engine, body);
+    cms = scep_cms_read(pki->engine->reading, body);
     assert_non_null(cms);
     assert_int_equal(sk_CMS_SignerInfo_num(CMS_get0_SignerInfos(cms)) > 0, 0);
     assert_null(*CMS_get0_content(cms));
