@@ -59,6 +59,20 @@ bool json_text(struct json_object *object, const char *name, bytes_t *text)
     return text->data != NULL;
 }
 
+void json_add_base64(struct json_object *object, const char *name, bytes_t bytes, apr_pool_t *pool)
+{
+    const char *base64 = text_base64(pool, bytes);
+    char *quoted = apr_pstrcat(pool, "\"", base64, "\"", NULL);
+    struct json_object *member = json_object_new_string("");
+
+    secret_guard(pool, base64, strlen(base64));
+    secret_guard(pool, quoted, strlen(quoted));
+    if (member != NULL) {
+        json_object_set_serializer(member, json_object_userdata_to_json_string, quoted, NULL);
+    }
+    json_object_object_add(object, name, member);
+}
+
 const char *json_print(struct json_object *object, apr_pool_t *pool, apr_size_t *len)
 {
     const char *copy = NULL;

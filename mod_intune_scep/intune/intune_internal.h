@@ -103,6 +103,12 @@ bool json_names_are_unique(bytes_t body, struct json_object *parsed);
 /** A member that is a JSON string; it may hold NULs. */
 bool json_text(struct json_object *object, const char *name, bytes_t *text);
 
+/**
+ * Adds some bytes in base64, all copies of which are overwritten when the pool goes, and the object is gone by then. json-c
+ * takes the text as it is, for nothing in it needs escaping, and with a challenge in it it is nearly all of a body.
+ */
+void json_add_base64(struct json_object *object, const char *name, bytes_t bytes, apr_pool_t *pool);
+
 /** Serializes and frees the object; the text is overwritten when the pool goes. NULL without memory. */
 const char *json_print(struct json_object *object, apr_pool_t *pool, apr_size_t *len);
 

@@ -19,12 +19,9 @@ static struct json_object *notification_make(const intune_settings_t *settings, 
                                              apr_pool_t *pool)
 {
     struct json_object *notification = json_object_new_object();
-    const char *base64 = text_base64(pool, csr);
 
-    /* it holds the challenge */
-    secret_guard(pool, base64, strlen(base64));
     text_add(notification, "transactionId", transaction_id);
-    text_add(notification, "certificateRequest", base64);
+    json_add_base64(notification, "certificateRequest", csr, pool);
     text_add(notification, "callerInfo", settings->provider);
     return notification;
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "intune/intune_internal.h"
 
-#include "base/text.h"
-
 #include <apr_strings.h>
 
 #include <json-c/json.h>
@@ -12,12 +10,9 @@ static const char *request_print(const intune_settings_t *settings, const char *
 {
     struct json_object *body = json_object_new_object();
     struct json_object *request = json_object_new_object();
-    const char *base64 = text_base64(pool, csr);
 
-    /* it holds the challenge */
-    secret_guard(pool, base64, strlen(base64));
     json_object_object_add(request, "transactionId", json_object_new_string(transaction_id));
-    json_object_object_add(request, "certificateRequest", json_object_new_string(base64));
+    json_add_base64(request, "certificateRequest", csr, pool);
     json_object_object_add(request, "callerInfo", json_object_new_string(settings->provider));
     json_object_object_add(body, "request", request);
     return json_print(body, pool, len);
