@@ -38,7 +38,19 @@ typedef struct record_t {
     unsigned int size;
 } record_t;
 
+typedef struct shared_t {
+    const cache_provider_t *provider;
+    EVP_MD *digest; /* looked up once: every key is hashed */
+} shared_t;
+
 static const unsigned char magic[MAGIC_BYTES] = {'I', 'S', 'C', '1'};
+
+static const cache_provider_t *provider_of(const cache_t *cache)
+{
+    const shared_t *shared = cache->baton;
+
+    return shared->provider;
+}
 
 static void put_number(unsigned char *at, apr_uint64_t number, int bytes)
 {
@@ -63,13 +75,14 @@ static apr_uint64_t get_number(const unsigned char *at, int bytes)
  * byte choose, and what falls out of the ring is lost. Leases come and go by the hundred: they have rings of their own, so
  * that they push out neither a token nor the breaker's state.
  */
-static apr_status_t make_id(cache_id_t *id, kind_t kind, const char *key)
+static apr_status_t make_id(cache_id_t *id, const cache_t *cache, kind_t kind, const char *key)
 {
+    const shared_t *shared = cache->baton;
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     unsigned char first = (unsigned char)kind;
     apr_status_t rv = APR_EGENERAL;
 
-    if (digest && EVP_DigestInit_ex(digest, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(digest, &first, 1) == 1 &&
+    if (digest && EVP_DigestInit_ex2(digest, shared->digest, NULL) == 1 && EVP_DigestUpdate(digest, &first, 1) == 1 &&
         EVP_DigestUpdate(digest, key, strlen(key)) == 1 && EVP_DigestFinal_ex(digest, id->bytes, NULL) == 1)
         rv = APR_SUCCESS;
     EVP_MD_CTX_free(digest);
@@ -111,20 +124,24 @@ static apr_status_t record_retrieve(const cache_provider_t *provider, const cach
 
     record->size = RECORD_MAX;
     rv = provider->retrieve(provider->baton, id->bytes, record->bytes, &record->size, pool);
-    if (rv != APR_SUCCESS)
+    if (rv != APR_SUCCESS) {
+        if (APR_STATUS_IS_NOTFOUND(rv))
+            record->size = 0;
         return rv;
+    }
     return record_parse(record, kind, value) ? APR_SUCCESS : APR_NOTFOUND;
 }
 
 apr_status_t shared_cache_look(cache_t *cache, const char *key, bytes_t *value, apr_time_t *expires, apr_pool_t *pool)
 {
-    const cache_provider_t *provider = cache->baton;
+    const cache_provider_t *provider = provider_of(cache);
     bytes_t found = {NULL, 0};
     record_t record;
     cache_id_t id;
     apr_status_t rv;
 
-    if ((rv = make_id(&id, KIND_VALUE, key)) != APR_SUCCESS || (rv = provider->lock(provider->baton)) != APR_SUCCESS)
+    if ((rv = make_id(&id, cache, KIND_VALUE, key)) != APR_SUCCESS ||
+        (rv = provider->lock(provider->baton)) != APR_SUCCESS)
         return rv;
     rv = record_retrieve(provider, &id, KIND_VALUE, &record, &found, pool);
     provider->unlock(provider->baton);
@@ -136,7 +153,8 @@ apr_status_t shared_cache_look(cache_t *cache, const char *key, bytes_t *value, 
         value->len = found.len;
         *expires = (apr_time_t)get_number(record.bytes + EXPIRES_AT, 8);
     }
-    OPENSSL_cleanse(record.bytes, sizeof(record.bytes));
+    /* Most records are far smaller than the room for them, and most looks find none. */
+    OPENSSL_cleanse(record.bytes, record.size < RECORD_MAX ? record.size : RECORD_MAX);
     return rv;
 }
 
@@ -156,7 +174,7 @@ static apr_status_t cache_get_shared(cache_t *cache, const char *key, bytes_t *v
 
 static apr_status_t cache_put(cache_t *cache, const char *key, bytes_t value, apr_time_t expires)
 {
-    const cache_provider_t *provider = cache->baton;
+    const cache_provider_t *provider = provider_of(cache);
     apr_pool_t *scratch = NULL;
     record_t record;
     cache_id_t id;
@@ -164,7 +182,8 @@ static apr_status_t cache_put(cache_t *cache, const char *key, bytes_t value, ap
 
     if (value.len > SHARED_CACHE_VALUE_MAX)
         return APR_ENOSPC;
-    if ((rv = make_id(&id, KIND_VALUE, key)) != APR_SUCCESS || (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
+    if ((rv = make_id(&id, cache, KIND_VALUE, key)) != APR_SUCCESS ||
+        (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
         return rv;
     record_build(&record, KIND_VALUE, value, expires);
     if ((rv = provider->lock(provider->baton)) == APR_SUCCESS) {
@@ -186,14 +205,15 @@ static apr_status_t cache_put_shared(cache_t *cache, const char *key, bytes_t va
 /* Removes the record if it holds exactly `value`; APR_NOTFOUND where it does not. */
 static apr_status_t remove_if(cache_t *cache, kind_t kind, const char *key, bytes_t value)
 {
-    const cache_provider_t *provider = cache->baton;
+    const cache_provider_t *provider = provider_of(cache);
     apr_pool_t *scratch = NULL;
     bytes_t found = {NULL, 0};
     record_t record;
     cache_id_t id;
     apr_status_t rv;
 
-    if ((rv = make_id(&id, kind, key)) != APR_SUCCESS || (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
+    if ((rv = make_id(&id, cache, kind, key)) != APR_SUCCESS ||
+        (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
         return rv;
     if ((rv = provider->lock(provider->baton)) == APR_SUCCESS) {
         rv = record_retrieve(provider, &id, kind, &record, &found, scratch);
@@ -213,7 +233,7 @@ static apr_status_t cache_drop(cache_t *cache, const char *key, bytes_t value)
 
 static apr_status_t cache_replace(cache_t *cache, const char *key, bytes_t old, bytes_t value, apr_time_t expires)
 {
-    const cache_provider_t *provider = cache->baton;
+    const cache_provider_t *provider = provider_of(cache);
     apr_pool_t *scratch = NULL;
     bytes_t found = {NULL, 0};
     record_t record;
@@ -222,7 +242,8 @@ static apr_status_t cache_replace(cache_t *cache, const char *key, bytes_t old, 
 
     if (value.len > SHARED_CACHE_VALUE_MAX)
         return APR_ENOSPC;
-    if ((rv = make_id(&id, KIND_VALUE, key)) != APR_SUCCESS || (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
+    if ((rv = make_id(&id, cache, KIND_VALUE, key)) != APR_SUCCESS ||
+        (rv = apr_pool_create(&scratch, NULL)) != APR_SUCCESS)
         return rv;
     if ((rv = provider->lock(provider->baton)) == APR_SUCCESS) {
         rv = record_retrieve(provider, &id, KIND_VALUE, &record, &found, scratch);
@@ -242,7 +263,7 @@ static apr_status_t cache_replace(cache_t *cache, const char *key, bytes_t old, 
 static apr_status_t cache_claim(cache_t *cache, const char *lease, apr_time_t until, const char **owner,
                                 apr_pool_t *pool)
 {
-    const cache_provider_t *provider = cache->baton;
+    const cache_provider_t *provider = provider_of(cache);
     const char *mine = text_random_hex(pool, OWNER_RANDOM_BYTES);
     bytes_t found = {NULL, 0};
     record_t record;
@@ -251,7 +272,8 @@ static apr_status_t cache_claim(cache_t *cache, const char *lease, apr_time_t un
 
     if (!mine)
         return APR_EGENERAL;
-    if ((rv = make_id(&id, KIND_LEASE, lease)) != APR_SUCCESS || (rv = provider->lock(provider->baton)) != APR_SUCCESS)
+    if ((rv = make_id(&id, cache, KIND_LEASE, lease)) != APR_SUCCESS ||
+        (rv = provider->lock(provider->baton)) != APR_SUCCESS)
         return rv;
     rv = record_retrieve(provider, &id, KIND_LEASE, &record, &found, pool);
     if (rv == APR_SUCCESS && found.len == 2 * OWNER_RANDOM_BYTES) {
@@ -271,9 +293,22 @@ static apr_status_t cache_release(cache_t *cache, const char *lease, const char 
     return remove_if(cache, KIND_LEASE, lease, bytes_of_text(owner));
 }
 
+static apr_status_t shared_free(void *data)
+{
+    shared_t *shared = data;
+
+    EVP_MD_free(shared->digest);
+    return APR_SUCCESS;
+}
+
 cache_t *shared_cache_make(const cache_provider_t *provider, apr_pool_t *pool)
 {
     cache_t *cache = apr_pcalloc(pool, sizeof(*cache));
+    shared_t *shared = apr_pcalloc(pool, sizeof(*shared));
+
+    shared->provider = apr_pmemdup(pool, provider, sizeof(*provider));
+    shared->digest = EVP_MD_fetch(NULL, "SHA256", NULL);
+    apr_pool_cleanup_register(pool, shared, shared_free, apr_pool_cleanup_null);
 
     cache->get = cache_get;
     cache->get_shared = cache_get_shared;
@@ -283,6 +318,6 @@ cache_t *shared_cache_make(const cache_provider_t *provider, apr_pool_t *pool)
     cache->drop = cache_drop;
     cache->claim = cache_claim;
     cache->release = cache_release;
-    cache->baton = apr_pmemdup(pool, provider, sizeof(*provider));
+    cache->baton = shared;
     return cache;
 }

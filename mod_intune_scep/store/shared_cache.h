@@ -7,8 +7,9 @@
 
 /**
  * A provider: httpd's socache in the module, a table in memory in tests. Ids are 32 bytes, well mixed. retrieve()
- * copies at most *length bytes to `value` and sets *length; APR_NOTFOUND without. lock() and unlock() exclude all
- * processes; calls between them are short. A provider outside the machine excludes nobody: its lock() does nothing.
+ * copies at most *length bytes to `value` and sets *length; APR_NOTFOUND without, and then it has copied nothing.
+ * lock() and unlock() exclude all processes; calls between them are short. A provider outside the machine excludes
+ * nobody: its lock() does nothing.
  */
 typedef struct cache_provider_t {
     apr_status_t (*retrieve)(void *baton, const unsigned char *id, unsigned char *value, unsigned int *length,
@@ -26,7 +27,8 @@ enum { CACHE_ID_BYTES = 32, SHARED_CACHE_VALUE_MAX = 8192, SHARED_CACHE_RECORD_M
 
 /**
  * Makes the interface, of one tier: get_shared() and put_shared() are get() and put(). Keys are hashed (SHA-256)
- * together with their kind, so that a lease and a value never meet.
+ * together with their kind, so that a lease and a value never meet; an OpenSSL that has no SHA-256 at this moment makes
+ * a cache that keeps nothing.
  */
 cache_t *shared_cache_make(const cache_provider_t *provider, apr_pool_t *pool);
 
