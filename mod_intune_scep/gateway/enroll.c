@@ -209,8 +209,8 @@ static apr_status_t decide(transaction_t *t)
 static apr_status_t prepare_relay(transaction_t *t)
 {
     const profile_t *profile = t->profile;
-    scep_algorithms_t use =
-        scep_backend_choose(profile_backend_capabilities(profile, NULL, t->pool), profile->policy.backend);
+    t->ca_capabilities = profile_backend_capabilities(profile, NULL, t->pool);
+    scep_algorithms_t use = scep_backend_choose(t->ca_capabilities, profile->policy.backend);
     if (transaction_is_inquiry(t)) {
         return scep_relay_build(&t->relay, t->ra, t->request, use, t->pool, t->result);
     }

@@ -37,6 +37,7 @@ typedef struct transaction_t {
     bool polling;            /**< the CA is asked by CertPoll */
     const scep_identity_t *ra; /**< who asks the CA: the RA, or for an old request the RA as it was then */
     apr_time_t answer_by;    /**< when the CA's answer comes too late; 0: never */
+    unsigned ca_capabilities; /**< SCEP_CAP_… that `relay` was made for */
     scep_relay_t *relay;     /**< what the CA is asked */
     const char *node;        /**< the CA's node that is to be asked, or that answered; or NULL */
     scep_answer_t *answer;   /**< what the CA answered */

@@ -386,7 +386,7 @@ static const char *backend_of(const request_rec *r, const transaction_t *transac
 
 int relay_transaction(request_rec *r, const site_t *site, transaction_t *transaction)
 {
-    unsigned capabilities = profile_backend_capabilities(site->profile, NULL, r->pool);
+    unsigned capabilities = transaction->ca_capabilities;
     relay_t *relay = relay_make(r, site, site->profile->max_message * ANSWER_FACTOR, FILTER_OUT);
     relay->transaction = transaction;
     ap_add_input_filter(FILTER_IN, relay, r, r->connection);
