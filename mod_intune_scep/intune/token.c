@@ -257,11 +257,14 @@ typedef struct wanted_t {
 static bool token_ready(errand_t *errand, void *baton, apr_pool_t *scratch)
 {
     wanted_t *wanted = baton;
-    if (token_cached(errand, wanted->key, scratch) == NULL) {
+    apr_pool_t *pool = errand->call->pool;
+    const token_t *found = token_cached(errand, wanted->key, scratch);
+    if (found == NULL) {
         return false;
     }
-    /* read again into the pool that stays: the waiting itself must not fill it */
-    wanted->token = token_cached(errand, wanted->key, errand->call->pool);
+    /* only what is found goes into the pool that stays: the waiting itself must not fill it */
+    bytes_t record = {apr_pmemdup(pool, found->record.data, found->record.len), found->record.len};
+    wanted->token = record_read(record, pool);
     return wanted->token != NULL;
 }
 
