@@ -61,6 +61,7 @@ core_sources = \
 	mod_intune_scep/store/aside_provider.c \
 	mod_intune_scep/store/counters.c \
 	mod_intune_scep/store/database.c \
+	mod_intune_scep/store/group.c \
 	mod_intune_scep/store/journal.c \
 	mod_intune_scep/store/journal_operator.c \
 	mod_intune_scep/store/journal_row.c \
@@ -69,6 +70,7 @@ core_sources = \
 	mod_intune_scep/store/sealed_provider.c \
 	mod_intune_scep/store/shared_cache.c \
 	mod_intune_scep/store/tiered_cache.c \
+	mod_intune_scep/store/turn.c \
 	mod_intune_scep/gateway/account.c \
 	mod_intune_scep/gateway/deliver.c \
 	mod_intune_scep/gateway/enroll.c \

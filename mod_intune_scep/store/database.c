@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "store/group.h"
 
 #include <apr_allocator.h>
 #include <apr_dbd.h>
@@ -31,6 +32,8 @@ struct database_t {
     const char *const *statements;
     int count;
     apr_reslist_t *connections[2]; /* by database_commit_t */
+    group_t *group;                /* SQLite's changes; PostgreSQL groups its commits itself */
+    atomic_int in_group;           /* calls */
     atomic_uint errors;            /* so far: a connection that was opened before the last one is not used again */
     apr_thread_mutex_t *lock;      /* of the rest */
     apr_time_t down_until;
@@ -44,6 +47,20 @@ typedef struct connection_t {
     unsigned errors;  /* when it was opened */
     struct stat file; /* SQLite's */
 } connection_t;
+
+/* A change on its way through the group. What it points to is its caller's, who waits; only he allocates in his pool. */
+typedef struct change_t {
+    group_member_t member;
+    database_t *database;
+    database_commit_t commit;
+    int statement;
+    const char **values;
+    int count;
+    apr_pool_t *pool;
+    apr_status_t rv; /* what became of it */
+    int changed;
+    char message[4 * ERROR_TEXT_MAX + 4];
+} change_t;
 
 /* What a reslist's constructor is given. */
 typedef struct maker_t {
@@ -287,7 +304,7 @@ static const char *with_clock(const char *sql, database_kind_t kind, apr_pool_t 
 static apr_status_t database_end(void *data)
 {
     database_t *database = data;
-    apr_uint32_t used = 0;
+    apr_uint32_t used = (apr_uint32_t)atomic_load(&database->in_group);
     for (int i = 0; i < 2; i++) {
         used += database->connections[i] ? apr_reslist_acquired_count(database->connections[i]) : 0;
     }
@@ -321,6 +338,8 @@ static apr_status_t own_pool(apr_pool_t **pool)
     return APR_SUCCESS;
 }
 
+static group_work_t change_together;
+
 static apr_status_t make_lists(database_t *database)
 {
     apr_status_t rv = apr_thread_mutex_create(&database->lock, APR_THREAD_MUTEX_DEFAULT, database->pool);
@@ -337,8 +356,8 @@ static apr_status_t make_lists(database_t *database)
     return rv;
 }
 
-apr_status_t database_make(database_t **database, const database_place_t *place, const char *const *statements,
-                           int count, apr_pool_t *pool)
+apr_status_t database_make(database_t **database, const database_place_t *place, turn_t *turn,
+                           const char *const *statements, int count, apr_pool_t *pool)
 {
     apr_pool_t *own = NULL;
     apr_status_t rv = own_pool(&own);
@@ -358,6 +377,9 @@ apr_status_t database_make(database_t **database, const database_place_t *place,
     apr_pool_cleanup_register(pool, made, database_end, apr_pool_cleanup_null);
     rv = apr_dbd_get_driver(pool, place->driver, &made->driver);
     *database = made;
+    if (!rv && place->kind == DATABASE_SQLITE) {
+        rv = group_make(&made->group, change_together, turn, own);
+    }
     return rv ? rv : make_lists(made);
 }
 
@@ -403,26 +425,132 @@ static apr_status_t leave(database_t *database, database_commit_t commit, connec
     return APR_EGENERAL;
 }
 
+/* One statement, committed by itself. */
+static void change_alone(change_t *change, apr_pool_t *pool, const char **message)
+{
+    database_t *database = change->database;
+    connection_t *connection = NULL;
+    int rows = 0;
+    change->rv = acquire(database, change->commit, &connection, pool, message);
+    if (change->rv) {
+        return;
+    }
+    int wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &rows, connection->prepared[change->statement],
+                               change->count, change->values);
+    change->rv = leave(database, change->commit, connection, wrong, pool, message);
+    /* After an error SQLite's driver leaves an old count here. */
+    change->changed = change->rv ? 0 : rows;
+}
+
+/* By the leader of a group: in his pool, and the words into each one's own place. */
+static void change_each(group_member_t *const *members, int count, apr_pool_t *pool)
+{
+    for (int i = 0; i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        const char *message = "";
+        change_alone(change, pool, &message);
+        apr_cpystrn(change->message, message, sizeof(change->message));
+    }
+}
+
+static void end_all(group_member_t *const *members, int count, apr_status_t rv, const char *message)
+{
+    for (int i = 0; i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        change->rv = rv;
+        apr_cpystrn(change->message, message, sizeof(change->message));
+    }
+}
+
+/* The driver's code of the first statement that failed. */
+static int run_all(const database_t *database, const connection_t *connection, group_member_t *const *members, int count,
+                   apr_pool_t *pool)
+{
+    int wrong = 0;
+    for (int i = 0; !wrong && i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &change->changed,
+                               connection->prepared[change->statement], change->count, change->values);
+    }
+    return wrong;
+}
+
+/* What is lost with the machine at most is what nobody wanted durable. */
+static database_commit_t commit_of(group_member_t *const *members, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (((const change_t *)members[i])->commit == DATABASE_DURABLE) {
+            return DATABASE_DURABLE;
+        }
+    }
+    return DATABASE_RELAXED;
+}
+
+/*
+ * One commit for all of them. Plain statements instead of apr_dbd's transaction, which stalls with a busy_timeout. The
+ * place in the file is taken first, so that no statement later finds it taken.
+ */
+static void change_together(group_member_t *const *members, int count)
+{
+    const change_t *leader = (const change_t *)members[0];
+    database_t *database = leader->database;
+    apr_pool_t *pool = leader->pool;
+    database_commit_t commit = commit_of(members, count);
+    connection_t *connection = NULL;
+    const char *message = "";
+    int rows = 0;
+    if (count == 1) {
+        change_each(members, count, pool);
+        return;
+    }
+    apr_status_t rv = acquire(database, commit, &connection, pool, &message);
+    if (rv) {
+        end_all(members, count, rv, message);
+        return;
+    }
+    int wrong = apr_dbd_query(database->driver, connection->handle, &rows, "BEGIN IMMEDIATE");
+    if (!wrong && run_all(database, connection, members, count, pool)) {
+        /* Nothing is committed without its COMMIT: each may try again, and fail by itself. */
+        apr_dbd_query(database->driver, connection->handle, &rows, "ROLLBACK");
+        leave(database, commit, connection, APR_EGENERAL, pool, &message);
+        change_each(members, count, pool);
+        return;
+    }
+    if (!wrong) {
+        wrong = apr_dbd_query(database->driver, connection->handle, &rows, "COMMIT");
+    }
+    end_all(members, count, leave(database, commit, connection, wrong, pool, &message), message);
+}
+
+static void change_in_group(database_t *database, change_t *change, const char **message)
+{
+    atomic_fetch_add(&database->in_group, 1);
+    apr_status_t rv = group_do(database->group, &change->member, ACQUIRE_LIMIT);
+    atomic_fetch_sub(&database->in_group, 1);
+    if (rv) {
+        change->rv = refused(database, rv, change->pool, message);
+    } else if (change->rv) {
+        *message = apr_pstrdup(change->pool, change->message);
+    }
+}
+
 apr_status_t database_change(database_t *database, database_commit_t commit, int statement,
                              const char *const *arguments, int count, int *changed, apr_pool_t *pool,
                              const char **message)
 {
-    connection_t *connection = NULL;
-    int rows = 0;
-    apr_status_t rv = acquire(database, commit, &connection, pool, message);
-    if (rv) {
-        return rv;
-    }
     /* The interface forgot a const: no driver changes the arguments. */
     const char **values = apr_pmemdup(pool, arguments, (apr_size_t)count * sizeof(*arguments));
-    int wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &rows, connection->prepared[statement],
-                               count, values);
-    rv = leave(database, commit, connection, wrong, pool, message);
-    if (!rv) {
-        /* Only now: after an error SQLite's driver leaves an old count here. */
-        *changed = rows;
+    change_t change = {.database = database, .commit = commit, .statement = statement, .values = values,
+                       .count = count, .pool = pool};
+    if (database->group) {
+        change_in_group(database, &change, message);
+    } else {
+        change_alone(&change, pool, message);
     }
-    return rv;
+    if (!change.rv) {
+        *changed = change.changed;
+    }
+    return change.rv;
 }
 
 static int read_rows(const database_t *database, apr_dbd_results_t *results, int columns, apr_array_header_t *rows,

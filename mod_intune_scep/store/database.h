@@ -12,6 +12,8 @@
 #ifndef ISCEP_STORE_DATABASE_H
 #define ISCEP_STORE_DATABASE_H
 
+#include "store/turn.h"
+
 #include <apr_errno.h>
 #include <apr_pools.h>
 #include <apr_tables.h>
@@ -44,9 +46,10 @@ apr_status_t database_place_parse(database_place_t *place, const char *text, apr
 /**
  * The connections of this process, none of them opened yet. `statements` are SQL texts with %s for each argument, %% for
  * a percent sign and {now} for the database's clock in milliseconds since 1970; array and texts must outlive `pool`.
+ * @param turn of the processes that write to the same SQLite file, or NULL.
  */
-apr_status_t database_make(database_t **database, const database_place_t *place, const char *const *statements,
-                           int count, apr_pool_t *pool);
+apr_status_t database_make(database_t **database, const database_place_t *place, turn_t *turn,
+                           const char *const *statements, int count, apr_pool_t *pool);
 
 /**
  * Runs a statement that changes rows. Any thread. A failure leaves unknown whether it was done.

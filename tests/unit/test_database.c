@@ -85,7 +85,7 @@ static database_t *make(journal_bed_t *bed, const char *text)
     if (database_place_parse(&place, text, bed->pool, &message)) {
         fail_msg("%s", message);
     }
-    assert_int_equal(database_make(&database, &place, statements(bed->kind, bed->pool), QUERIES, bed->pool),
+    assert_int_equal(database_make(&database, &place, NULL, statements(bed->kind, bed->pool), QUERIES, bed->pool),
                      APR_SUCCESS);
     return database;
 }
