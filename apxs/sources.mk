@@ -163,6 +163,7 @@ unit_tests = \
 	tests/unit/test_events \
 	tests/unit/test_failure \
 	tests/unit/test_fixtures \
+	tests/unit/test_group \
 	tests/unit/test_http \
 	tests/unit/test_http_side \
 	tests/unit/test_http_ways \
@@ -204,6 +205,7 @@ unit_tests = \
 	tests/unit/test_transaction \
 	tests/unit/test_transaction_broken \
 	tests/unit/test_transaction_journal \
+	tests/unit/test_turn \
 	tests/unit/test_view
 
 unit_fixtures = \

@@ -519,7 +519,8 @@ static void change_together(group_member_t *const *members, int count)
     if (!wrong) {
         wrong = apr_dbd_query(database->driver, connection->handle, &rows, "COMMIT");
     }
-    end_all(members, count, leave(database, commit, connection, wrong, pool, &message), message);
+    rv = leave(database, commit, connection, wrong, pool, &message);
+    end_all(members, count, rv, message);
 }
 
 static void change_in_group(database_t *database, change_t *change, const char **message)

@@ -161,3 +161,14 @@ apr_status_t group_do(group_t *group, group_member_t *member, apr_interval_time_
     pthread_cond_destroy(&member->woken);
     return done ? APR_SUCCESS : APR_TIMEUP;
 }
+
+int group_queued(group_t *group)
+{
+    int count = 0;
+    pthread_mutex_lock(&group->lock);
+    for (const group_member_t *member = group->first; member; member = member->next) {
+        count++;
+    }
+    pthread_mutex_unlock(&group->lock);
+    return count;
+}

@@ -42,4 +42,7 @@ apr_status_t group_make(group_t **group, group_work_t *work, turn_t *turn, apr_p
  */
 apr_status_t group_do(group_t *group, group_member_t *member, apr_interval_time_t limit);
 
+/** For tests: how many wait in the queue, a leader who waits for his turn included. */
+int group_queued(group_t *group);
+
 #endif
