@@ -815,7 +815,14 @@ static void *APR_THREAD_FUNC count_up(apr_thread_t *thread, void *data)
     return NULL;
 }
 
-/* The last of them never ends by itself. */
+/* ThreadSanitizer takes what pthread_mutex_timedlock() gives after a dead holder for a mutex that is not held. */
+#ifdef __SANITIZE_THREAD__
+enum { KILLED = 0 };
+#else
+enum { KILLED = 1 };
+#endif
+
+/* One that is to be killed never ends by itself. */
 static int count_in_process(journal_bed_t *bed, turn_t *turn, int number)
 {
     database_t *database = make_with(bed, bed->settings.place, turn);
@@ -842,27 +849,29 @@ static void processes_take_turns(void **state)
 {
     journal_bed_t *bed = journal_bed(state);
     turn_t *turn = turn_make();
-    pid_t children[PROCESSES + 1];
+    pid_t children[PROCESSES + KILLED];
     int status = 0;
     raw_t *raw = raw_open(bed);
     raw_run(raw, "CREATE TABLE plain (name TEXT PRIMARY KEY NOT NULL, value TEXT)");
-    for (int i = 0; i <= PROCESSES; i++) {
+    for (int i = 0; i < PROCESSES + KILLED; i++) {
         raw_run(raw, "INSERT INTO plain (name, value) VALUES ('sum %d', '0')", i);
     }
     raw_close(raw);
     journal_bed_close(bed);
-    for (int i = 0; i <= PROCESSES; i++) {
+    for (int i = 0; i < PROCESSES + KILLED; i++) {
         children[i] = fork();
         if (!children[i]) {
             _exit(count_in_process(bed, turn, i));
         }
     }
     raw = raw_open(bed);
-    while (raw_number(raw, "SELECT value FROM plain WHERE name = 'sum %d'", PROCESSES) < 10) {
+    while (raw_number(raw, "SELECT value FROM plain WHERE name = 'sum %d'", PROCESSES + KILLED - 1) < 10) {
         apr_sleep(1000);
     }
-    assert_int_equal(kill(children[PROCESSES], SIGKILL), 0);
-    for (int i = 0; i <= PROCESSES; i++) {
+    if (KILLED) {
+        assert_int_equal(kill(children[PROCESSES], SIGKILL), 0);
+    }
+    for (int i = 0; i < PROCESSES + KILLED; i++) {
         assert_int_equal(waitpid(children[i], &status, 0), children[i]);
         assert_true(i < PROCESSES ? status == 0 : WIFSIGNALED(status));
     }
