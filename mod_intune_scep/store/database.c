@@ -15,11 +15,18 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-/* SQLite's driver lets one thread of a process at the library at a time, and PostgreSQL's servers have places for some
- * hundred connections: a few are enough. */
 enum { ERROR_TEXT_MAX = 200 };
-/* Few reports are settled at once, and what is lost with a relaxed commit is only done again. */
-static const int CONNECTIONS_MAX[] = {[DATABASE_DURABLE] = 8, [DATABASE_RELAXED] = 3};
+
+/* What a connection is for: the first two are database_commit_t. Whoever writes to SQLite does not wait behind those who read. */
+typedef enum use_t { USE_DURABLE = DATABASE_DURABLE, USE_RELAXED = DATABASE_RELAXED, USE_READ, USES } use_t;
+
+/* SQLite's driver lets one thread of a process at the library at a time, and groups have one leader. PostgreSQL's servers
+ * have places for some hundred connections, and reads go where the durable changes go. Few reports are settled at once, and
+ * what is lost with a relaxed commit is only done again. */
+static const int CONNECTIONS_MAX[][USES] = {
+    [DATABASE_SQLITE] = {[USE_DURABLE] = 2, [USE_RELAXED] = 2, [USE_READ] = 4},
+    [DATABASE_PGSQL] = {[USE_DURABLE] = 8, [USE_RELAXED] = 3},
+};
 static const apr_interval_time_t IDLE_LIFE = apr_time_from_sec(60);
 static const apr_interval_time_t ACQUIRE_LIMIT = apr_time_from_sec(5);
 /* After a connection that failed, the others do not try for so long. */
@@ -31,7 +38,7 @@ struct database_t {
     const apr_dbd_driver_t *driver;
     const char *const *statements;
     int count;
-    apr_reslist_t *connections[2]; /* by database_commit_t */
+    apr_reslist_t *connections[USES]; /* NULL: for nothing of its own */
     group_t *group;                /* SQLite's changes; PostgreSQL groups its commits itself */
     atomic_int in_group;           /* calls */
     atomic_uint errors;            /* so far: a connection that was opened before the last one is not used again */
@@ -65,7 +72,7 @@ typedef struct change_t {
 /* What a reslist's constructor is given. */
 typedef struct maker_t {
     database_t *database;
-    database_commit_t commit;
+    use_t use;
 } maker_t;
 
 const char *database_now(database_kind_t kind)
@@ -181,7 +188,7 @@ static int set_up(const maker_t *maker, const connection_t *connection)
 {
     int rows = 0;
     const database_t *database = maker->database;
-    bool durable = maker->commit == DATABASE_DURABLE;
+    bool durable = maker->use == USE_DURABLE;
     if (database->place.kind == DATABASE_PGSQL) {
         /* Under a stricter isolation whoever comes second has an error, where the statements want to find no row. */
         return apr_dbd_query(
@@ -305,7 +312,7 @@ static apr_status_t database_end(void *data)
 {
     database_t *database = data;
     apr_uint32_t used = (apr_uint32_t)atomic_load(&database->in_group);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < USES; i++) {
         used += database->connections[i] ? apr_reslist_acquired_count(database->connections[i]) : 0;
     }
     if (!used) {
@@ -343,12 +350,15 @@ static group_work_t change_together;
 static apr_status_t make_lists(database_t *database)
 {
     apr_status_t rv = apr_thread_mutex_create(&database->lock, APR_THREAD_MUTEX_DEFAULT, database->pool);
-    for (int i = 0; !rv && i < 2; i++) {
+    for (int i = 0; !rv && i < USES; i++) {
+        int most = CONNECTIONS_MAX[database->place.kind][i];
         maker_t *maker = apr_pcalloc(database->pool, sizeof(*maker));
-        *maker = (maker_t){database, (database_commit_t)i};
-        rv = apr_reslist_create(&database->connections[i], 0, 1, CONNECTIONS_MAX[i], IDLE_LIFE, connection_open,
-                                connection_close, maker, database->pool);
-        if (!rv) {
+        *maker = (maker_t){database, (use_t)i};
+        if (most) {
+            rv = apr_reslist_create(&database->connections[i], 0, 1, most, IDLE_LIFE, connection_open, connection_close,
+                                    maker, database->pool);
+        }
+        if (!rv && most) {
             apr_reslist_timeout_set(database->connections[i], ACQUIRE_LIMIT);
             apr_reslist_cleanup_order_set(database->connections[i], APR_RESLIST_CLEANUP_FIRST);
         }
@@ -397,10 +407,10 @@ static apr_status_t refused(database_t *database, apr_status_t rv, apr_pool_t *p
     return rv;
 }
 
-static apr_status_t acquire(database_t *database, database_commit_t commit, connection_t **connection, apr_pool_t *pool,
+static apr_status_t acquire(database_t *database, use_t use, connection_t **connection, apr_pool_t *pool,
                             const char **message)
 {
-    apr_reslist_t *list = database->connections[commit];
+    apr_reslist_t *list = database->connections[use];
     void *resource = NULL;
     apr_status_t rv = apr_reslist_acquire(list, &resource);
     while (!rv && is_stale(database, resource)) {
@@ -412,16 +422,16 @@ static apr_status_t acquire(database_t *database, database_commit_t commit, conn
 }
 
 /* After an error nobody knows what state the connection is in. */
-static apr_status_t leave(database_t *database, database_commit_t commit, connection_t *connection, int rv,
-                          apr_pool_t *pool, const char **message)
+static apr_status_t leave(database_t *database, use_t use, connection_t *connection, int rv, apr_pool_t *pool,
+                          const char **message)
 {
     if (!rv) {
-        apr_reslist_release(database->connections[commit], connection);
+        apr_reslist_release(database->connections[use], connection);
         return APR_SUCCESS;
     }
     *message = words(database, connection->handle, rv, pool);
     atomic_fetch_add(&database->errors, 1);
-    apr_reslist_invalidate(database->connections[commit], connection);
+    apr_reslist_invalidate(database->connections[use], connection);
     return APR_EGENERAL;
 }
 
@@ -431,26 +441,15 @@ static void change_alone(change_t *change, apr_pool_t *pool, const char **messag
     database_t *database = change->database;
     connection_t *connection = NULL;
     int rows = 0;
-    change->rv = acquire(database, change->commit, &connection, pool, message);
+    change->rv = acquire(database, (use_t)change->commit, &connection, pool, message);
     if (change->rv) {
         return;
     }
     int wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &rows, connection->prepared[change->statement],
                                change->count, change->values);
-    change->rv = leave(database, change->commit, connection, wrong, pool, message);
+    change->rv = leave(database, (use_t)change->commit, connection, wrong, pool, message);
     /* After an error SQLite's driver leaves an old count here. */
     change->changed = change->rv ? 0 : rows;
-}
-
-/* By the leader of a group: in his pool, and the words into each one's own place. */
-static void change_each(group_member_t *const *members, int count, apr_pool_t *pool)
-{
-    for (int i = 0; i < count; i++) {
-        change_t *change = (change_t *)members[i];
-        const char *message = "";
-        change_alone(change, pool, &message);
-        apr_cpystrn(change->message, message, sizeof(change->message));
-    }
 }
 
 static void end_all(group_member_t *const *members, int count, apr_status_t rv, const char *message)
@@ -458,6 +457,22 @@ static void end_all(group_member_t *const *members, int count, apr_status_t rv, 
     for (int i = 0; i < count; i++) {
         change_t *change = (change_t *)members[i];
         change->rv = rv;
+        apr_cpystrn(change->message, message, sizeof(change->message));
+    }
+}
+
+/* By the leader of a group: in his pool, and the words into each one's own place. */
+static void change_each(group_member_t *const *members, int count, apr_pool_t *pool)
+{
+    apr_time_t begin = clock_now();
+    for (int i = 0; i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        const char *message = "";
+        if (clock_now() - begin > ACQUIRE_LIMIT) {
+            end_all(members + i, count - i, APR_TIMEUP, "the changes before it took too long");
+            return;
+        }
+        change_alone(change, pool, &message);
         apr_cpystrn(change->message, message, sizeof(change->message));
     }
 }
@@ -476,14 +491,14 @@ static int run_all(const database_t *database, const connection_t *connection, g
 }
 
 /* What is lost with the machine at most is what nobody wanted durable. */
-static database_commit_t commit_of(group_member_t *const *members, int count)
+static use_t use_of(group_member_t *const *members, int count)
 {
     for (int i = 0; i < count; i++) {
         if (((const change_t *)members[i])->commit == DATABASE_DURABLE) {
-            return DATABASE_DURABLE;
+            return USE_DURABLE;
         }
     }
-    return DATABASE_RELAXED;
+    return USE_RELAXED;
 }
 
 /*
@@ -495,7 +510,7 @@ static void change_together(group_member_t *const *members, int count)
     const change_t *leader = (const change_t *)members[0];
     database_t *database = leader->database;
     apr_pool_t *pool = leader->pool;
-    database_commit_t commit = commit_of(members, count);
+    use_t use = use_of(members, count);
     connection_t *connection = NULL;
     const char *message = "";
     int rows = 0;
@@ -503,7 +518,7 @@ static void change_together(group_member_t *const *members, int count)
         change_each(members, count, pool);
         return;
     }
-    apr_status_t rv = acquire(database, commit, &connection, pool, &message);
+    apr_status_t rv = acquire(database, use, &connection, pool, &message);
     if (rv) {
         end_all(members, count, rv, message);
         return;
@@ -512,14 +527,14 @@ static void change_together(group_member_t *const *members, int count)
     if (!wrong && run_all(database, connection, members, count, pool)) {
         /* Nothing is committed without its COMMIT: each may try again, and fail by itself. */
         apr_dbd_query(database->driver, connection->handle, &rows, "ROLLBACK");
-        leave(database, commit, connection, APR_EGENERAL, pool, &message);
+        leave(database, use, connection, APR_EGENERAL, pool, &message);
         change_each(members, count, pool);
         return;
     }
     if (!wrong) {
         wrong = apr_dbd_query(database->driver, connection->handle, &rows, "COMMIT");
     }
-    rv = leave(database, commit, connection, wrong, pool, &message);
+    rv = leave(database, use, connection, wrong, pool, &message);
     end_all(members, count, rv, message);
 }
 
@@ -575,9 +590,10 @@ static int read_rows(const database_t *database, apr_dbd_results_t *results, int
 apr_status_t database_select(database_t *database, int statement, const char *const *arguments, int count, int columns,
                              apr_array_header_t **rows, apr_pool_t *pool, const char **message)
 {
+    use_t use = database->connections[USE_READ] ? USE_READ : USE_DURABLE;
     connection_t *connection = NULL;
     apr_dbd_results_t *results = NULL;
-    apr_status_t rv = acquire(database, DATABASE_DURABLE, &connection, pool, message);
+    apr_status_t rv = acquire(database, use, &connection, pool, message);
     *rows = apr_array_make(pool, 4, sizeof(const char **));
     if (rv) {
         return rv;
@@ -588,17 +604,17 @@ apr_status_t database_select(database_t *database, int statement, const char *co
     if (!wrong) {
         wrong = read_rows(database, results, columns, *rows, pool);
     }
-    return leave(database, DATABASE_DURABLE, connection, wrong, pool, message);
+    return leave(database, use, connection, wrong, pool, message);
 }
 
 apr_status_t database_run(database_t *database, const char *sql, apr_pool_t *pool, const char **message)
 {
     connection_t *connection = NULL;
     int rows = 0;
-    apr_status_t rv = acquire(database, DATABASE_DURABLE, &connection, pool, message);
+    apr_status_t rv = acquire(database, USE_DURABLE, &connection, pool, message);
     if (rv) {
         return rv;
     }
-    return leave(database, DATABASE_DURABLE, connection,
+    return leave(database, USE_DURABLE, connection,
                  apr_dbd_query(database->driver, connection->handle, &rows, sql), pool, message);
 }
