@@ -781,6 +781,38 @@ static void fail_a_group_whose_file_is_gone(void **state)
     assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 2);
 }
 
+static void hold(void *raw)
+{
+    raw_run(raw, "BEGIN IMMEDIATE");
+}
+
+/* By a process that takes no turns, for longer than one waits: nothing is done, and nobody told so. */
+static void fail_a_group_while_another_writes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    turn_t *turn = turn_make();
+    database_t *database = begin_with(bed, turn);
+    mate_t mates[THREADS] = {0};
+    raw_t *raw = raw_open(bed);
+    assert_null(try_put(bed, database, "first"));
+    for (int i = 0; i < THREADS; i++) {
+        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
+    }
+    apr_time_t begun = apr_time_now();
+    run_mates(bed, mates, database, turn, hold, raw);
+    /* One after the other would be twenty times as long. */
+    assert_in_range(apr_time_now() - begun, apr_time_from_msec(1500), apr_time_from_sec(20));
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_not_equal(mates[i].rv, APR_SUCCESS);
+        assert_int_equal(mates[i].changed, -7);
+        assert_non_null(strstr(mates[i].message, "database is locked"));
+    }
+    raw_run(raw, "ROLLBACK");
+    raw_close(raw);
+    assert_null(try_put(bed, database, "last"));
+    assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 2);
+}
+
 /* Another has the turn and does not give it: then it goes without. */
 static void turn_is_politeness(void **state)
 {
@@ -942,6 +974,7 @@ int main(void)
         JOURNAL_TEST_SQLITE(group_with_bad_ones),
         JOURNAL_TEST_SQLITE(fail_a_group_that_the_disk_refused),
         JOURNAL_TEST_SQLITE(fail_a_group_whose_file_is_gone),
+        JOURNAL_TEST_SQLITE(fail_a_group_while_another_writes),
         JOURNAL_TEST_SQLITE(turn_is_politeness),
         JOURNAL_TEST_SQLITE(processes_take_turns),
         JOURNAL_TEST_SQLITE(ok_pool_goes_during_a_group),
