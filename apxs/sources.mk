@@ -61,6 +61,7 @@ core_sources = \
 	mod_intune_scep/store/aside_provider.c \
 	mod_intune_scep/store/counters.c \
 	mod_intune_scep/store/database.c \
+	mod_intune_scep/store/database_connection.c \
 	mod_intune_scep/store/group.c \
 	mod_intune_scep/store/journal.c \
 	mod_intune_scep/store/journal_operator.c \

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/group.h"
 
-#include <errno.h>
-#include <time.h>
+#include "base/clock.h"
 
 /* More than a process in front of it takes for its work, unless the disk stands still. */
 static const apr_interval_time_t TURN_LIMIT = apr_time_from_sec(1);
@@ -38,19 +37,9 @@ apr_status_t group_make(group_t **group, group_work_t *work, turn_t *turn, apr_p
     return APR_SUCCESS;
 }
 
-/* By a clock that nobody sets. */
-static struct timespec time_after(apr_interval_time_t limit)
-{
-    struct timespec end = {0};
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    long nanoseconds = end.tv_nsec + (long)apr_time_usec(limit) * 1000;
-    end.tv_sec += (time_t)apr_time_sec(limit) + nanoseconds / 1000000000;
-    end.tv_nsec = nanoseconds % 1000000000;
-    return end;
-}
-
 static int member_begin(group_member_t *member)
 {
+    /* By a clock that nobody sets. */
     pthread_condattr_t clock;
     int rv = pthread_condattr_init(&clock);
     if (rv) {
@@ -141,7 +130,7 @@ apr_status_t group_do(group_t *group, group_member_t *member, apr_interval_time_
     if (rv) {
         return APR_FROM_OS_ERROR(rv);
     }
-    struct timespec end = time_after(limit);
+    struct timespec end = clock_after(CLOCK_MONOTONIC, limit);
     pthread_mutex_lock(&group->lock);
     queue(group, member);
     while (!rv && member->place == GROUP_QUEUED) {

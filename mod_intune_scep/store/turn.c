@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/turn.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <time.h>
 
 struct turn_t {
     pthread_mutex_t mutex;
@@ -37,16 +38,12 @@ turn_t *turn_make(void)
 
 static int lock_within(pthread_mutex_t *mutex, apr_interval_time_t limit)
 {
-    struct timespec end = {0};
     int rv = pthread_mutex_trylock(mutex);
     if (rv != EBUSY) {
         return rv;
     }
     /* By the wall clock, for want of another: one that is set back makes only those wait longer whose holder stands still. */
-    clock_gettime(CLOCK_REALTIME, &end);
-    long nanoseconds = end.tv_nsec + (long)apr_time_usec(limit) * 1000;
-    end.tv_sec += (time_t)apr_time_sec(limit) + nanoseconds / 1000000000;
-    end.tv_nsec = nanoseconds % 1000000000;
+    struct timespec end = clock_after(CLOCK_REALTIME, limit);
     return pthread_mutex_timedlock(mutex, &end);
 }
 
