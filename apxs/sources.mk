@@ -61,6 +61,8 @@ core_sources = \
 	mod_intune_scep/store/aside_provider.c \
 	mod_intune_scep/store/counters.c \
 	mod_intune_scep/store/database.c \
+	mod_intune_scep/store/database_connection.c \
+	mod_intune_scep/store/group.c \
 	mod_intune_scep/store/journal.c \
 	mod_intune_scep/store/journal_operator.c \
 	mod_intune_scep/store/journal_row.c \
@@ -69,6 +71,7 @@ core_sources = \
 	mod_intune_scep/store/sealed_provider.c \
 	mod_intune_scep/store/shared_cache.c \
 	mod_intune_scep/store/tiered_cache.c \
+	mod_intune_scep/store/turn.c \
 	mod_intune_scep/gateway/account.c \
 	mod_intune_scep/gateway/deliver.c \
 	mod_intune_scep/gateway/enroll.c \
@@ -161,6 +164,7 @@ unit_tests = \
 	tests/unit/test_events \
 	tests/unit/test_failure \
 	tests/unit/test_fixtures \
+	tests/unit/test_group \
 	tests/unit/test_http \
 	tests/unit/test_http_side \
 	tests/unit/test_http_ways \
@@ -202,6 +206,7 @@ unit_tests = \
 	tests/unit/test_transaction \
 	tests/unit/test_transaction_broken \
 	tests/unit/test_transaction_journal \
+	tests/unit/test_turn \
 	tests/unit/test_view
 
 unit_fixtures = \

@@ -10,6 +10,8 @@
 APLOG_USE_MODULE(intune_scep);
 
 static const char JOURNAL_FILE[] = "journal.sqlite";
+/* With a number for what is in it: the module is loaded anew by a restart, and may then be another version. */
+static const char KEEP_KEY[] = "mod_intune_scep turn 1";
 
 bool setup_journal_wanted(const settings_t *base)
 {
@@ -80,6 +82,19 @@ static bool is_restart(void)
     return !ap_mpm_query(AP_MPMQ_GENERATION, &generation) && generation > 0;
 }
 
+/* One for the life of the server, so that the processes before and after a graceful restart share it. */
+static turn_t *turn_of(const server_rec *server)
+{
+    void *turn = NULL;
+    apr_pool_userdata_get(&turn, KEEP_KEY, server->process->pool);
+    if (!turn) {
+        turn = turn_make();
+        apr_pool_userdata_set(turn, apr_pstrdup(server->process->pool, KEEP_KEY), apr_pool_cleanup_null,
+                              server->process->pool);
+    }
+    return turn;
+}
+
 apr_status_t journal_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf)
 {
     const char *message = NULL;
@@ -88,6 +103,7 @@ apr_status_t journal_start(gateway_t *gateway, server_rec *server, apr_pool_t *p
     if (!gateway->journal) {
         return APR_SUCCESS;
     }
+    gateway->journal->turn = turn_of(server);
     apr_status_t rv = journal_prepare(gateway->journal, is_root ? ap_unixd_config.user_id : geteuid(),
                                       is_root ? ap_unixd_config.group_id : getegid(), &id, pconf, &message);
     /* A restart must not end the server because a database is away; nor must a start, where waiting may help. */

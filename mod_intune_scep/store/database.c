@@ -1,55 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "store/database.h"
+#include "store/database_internal.h"
 
 #include "base/clock.h"
-#include "base/text.h"
 
 #include <apr_allocator.h>
-#include <apr_dbd.h>
-#include <apr_reslist.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
-#include <errno.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <sys/stat.h>
 
-/* SQLite's driver lets one thread of a process at the library at a time, and PostgreSQL's servers have places for some
- * hundred connections: a few are enough. */
-enum { ERROR_TEXT_MAX = 200 };
-/* Few reports are settled at once, and what is lost with a relaxed commit is only done again. */
-static const int CONNECTIONS_MAX[] = {[DATABASE_DURABLE] = 8, [DATABASE_RELAXED] = 3};
-static const apr_interval_time_t IDLE_LIFE = apr_time_from_sec(60);
-static const apr_interval_time_t ACQUIRE_LIMIT = apr_time_from_sec(5);
-/* After a connection that failed, the others do not try for so long. */
-static const apr_interval_time_t DOWN_PAUSE = apr_time_from_msec(500);
+/* For a change's place in the queue; and for running a group once more, one by one. */
+static const apr_interval_time_t GROUP_LIMIT = apr_time_from_sec(5);
+static const char TOO_LONG[] = "the changes before it took too long";
 
-struct database_t {
-    apr_pool_t *pool; /* its own, with reslists and connections in it: see database_end() */
-    database_place_t place;
-    const apr_dbd_driver_t *driver;
-    const char *const *statements;
-    int count;
-    apr_reslist_t *connections[2]; /* by database_commit_t */
-    atomic_uint errors;            /* so far: a connection that was opened before the last one is not used again */
-    apr_thread_mutex_t *lock;      /* of the rest */
-    apr_time_t down_until;
-    char reason[4 * ERROR_TEXT_MAX + 4]; /* why the last connection could not be opened */
-};
-
-typedef struct connection_t {
-    apr_pool_t *pool;
-    apr_dbd_t *handle;
-    apr_dbd_prepared_t **prepared;
-    unsigned errors;  /* when it was opened */
-    struct stat file; /* SQLite's */
-} connection_t;
-
-/* What a reslist's constructor is given. */
-typedef struct maker_t {
+/* A change on its way through the group. What it points to is its caller's, who waits; only he allocates in his pool. */
+typedef struct change_t {
+    group_member_t member;
     database_t *database;
     database_commit_t commit;
-} maker_t;
+    int statement;
+    const char **values;
+    int count;
+    apr_pool_t *pool;
+    apr_status_t rv; /* what became of it */
+    int changed;
+    char message[DATABASE_WORDS_MAX];
+} change_t;
 
 const char *database_now(database_kind_t kind)
 {
@@ -108,169 +82,6 @@ apr_status_t database_place_parse(database_place_t *place, const char *text, apr
     return rv;
 }
 
-/* The first line only: PostgreSQL's further ones quote what is in a row. */
-static const char *first_line(const char *text, apr_pool_t *pool)
-{
-    return text_escape(pool, apr_pstrmemdup(pool, text, strcspn(text, "\r\n")), ERROR_TEXT_MAX);
-}
-
-static const char *words(const database_t *database, apr_dbd_t *handle, int rv, apr_pool_t *pool)
-{
-    const char *text = handle ? apr_dbd_error(database->driver, handle, rv) : NULL;
-    if (!text || !*text) {
-        return apr_psprintf(pool, "the driver's error %d", rv);
-    }
-    return first_line(text, pool);
-}
-
-/* What libpq says of a connection text that it cannot parse quotes it, with a password that stands in it. */
-static const char *open_words(const database_t *database, const char *text, apr_pool_t *pool)
-{
-    static const char *const HARMLESS[] = {"connection to server ", "could not connect ", "could not translate host ",
-                                           "FATAL:"};
-    bool harmless = text && database->place.kind == DATABASE_SQLITE;
-    for (size_t i = 0; text && i < sizeof(HARMLESS) / sizeof(HARMLESS[0]); i++) {
-        harmless = harmless || !strncmp(text, HARMLESS[i], strlen(HARMLESS[i]));
-    }
-    return harmless ? first_line(text, pool) : NULL;
-}
-
-/* PATH_MAX may be longer than what is shown. */
-static const char *shown(const char *path, apr_pool_t *pool)
-{
-    return text_escape(pool, path, ERROR_TEXT_MAX / 2);
-}
-
-static apr_status_t connection_close(void *resource, void *params, apr_pool_t *pool)
-{
-    connection_t *connection = resource;
-    const maker_t *maker = params;
-    (void)pool;
-    if (connection->handle) {
-        apr_dbd_close(maker->database->driver, connection->handle);
-    }
-    apr_pool_destroy(connection->pool);
-    return APR_SUCCESS;
-}
-
-/* A PRAGMA that answers with a row gives an error code of the driver's although it worked. */
-static void pragma(const database_t *database, const connection_t *connection, const char *sql)
-{
-    int rows = 0;
-    apr_dbd_query(database->driver, connection->handle, &rows, sql);
-}
-
-static int set_up(const maker_t *maker, const connection_t *connection)
-{
-    int rows = 0;
-    const database_t *database = maker->database;
-    bool durable = maker->commit == DATABASE_DURABLE;
-    if (database->place.kind == DATABASE_PGSQL) {
-        /* Under a stricter isolation whoever comes second has an error, where the statements want to find no row. */
-        return apr_dbd_query(
-            database->driver, connection->handle, &rows,
-            durable ? "SET default_transaction_isolation = 'read committed'; SET synchronous_commit = on"
-                    : "SET default_transaction_isolation = 'read committed'; SET synchronous_commit = off");
-    }
-    /* Short, because the driver holds a mutex of the whole process while SQLite waits; without it, it tries for 1.5 s. */
-    pragma(database, connection, "PRAGMA busy_timeout = 50");
-    /* Kibibytes. SQLite's own 2 MiB for each connection would be the most of what a process holds, and save little: rows are
-     * found by a key that is random. */
-    pragma(database, connection, "PRAGMA cache_size = -256");
-    return apr_dbd_query(database->driver, connection->handle, &rows,
-                         durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
-}
-
-static int prepare_all(const database_t *database, connection_t *connection)
-{
-    int rv = 0;
-    connection->prepared = apr_pcalloc(connection->pool, (apr_size_t)database->count * sizeof(apr_dbd_prepared_t *));
-    for (int i = 0; !rv && i < database->count; i++) {
-        /* Without a label PostgreSQL's driver keeps the text and prepares nothing that could be lost. */
-        rv = apr_dbd_prepare(database->driver, connection->pool, connection->handle, database->statements[i], NULL,
-                             &connection->prepared[i]);
-    }
-    return rv;
-}
-
-/* SQLite makes a file where there is none, and goes on with one that has lost its name: both forget what was journaled. */
-static bool file_is_there(const database_t *database, struct stat *facts)
-{
-    return database->place.kind != DATABASE_SQLITE || !stat(database->place.params, facts);
-}
-
-/* A server that was restarted has cut all connections, and a changed schema spoils the statements of all. */
-static bool is_stale(database_t *database, const connection_t *connection)
-{
-    struct stat now = {0};
-    return connection->errors != atomic_load(&database->errors) || !file_is_there(database, &now) ||
-           now.st_dev != connection->file.st_dev || now.st_ino != connection->file.st_ino;
-}
-
-/* NULL, or why there is no connection. */
-static const char *connection_try(const maker_t *maker, connection_t *connection)
-{
-    const database_t *database = maker->database;
-    const char *error = NULL;
-    if (!file_is_there(database, &connection->file)) {
-        return apr_psprintf(
-            connection->pool, "the file %s cannot be found: %s", shown(database->place.params, connection->pool),
-            apr_strerror(APR_FROM_OS_ERROR(errno), apr_palloc(connection->pool, ERROR_TEXT_MAX), ERROR_TEXT_MAX));
-    }
-    if (apr_dbd_open_ex(database->driver, connection->pool, database->place.params, &connection->handle, &error)) {
-        connection->handle = NULL;
-        error = open_words(database, error, connection->pool);
-        return error ? error : "no connection to the database could be opened";
-    }
-    int rv = set_up(maker, connection);
-    if (!rv) {
-        rv = prepare_all(database, connection);
-    }
-    return rv ? words(database, connection->handle, rv, connection->pool) : NULL;
-}
-
-/* A clock that was set back does not make the pause longer. */
-static bool is_down(database_t *database)
-{
-    apr_thread_mutex_lock(database->lock);
-    apr_interval_time_t left = database->down_until - clock_now();
-    apr_thread_mutex_unlock(database->lock);
-    return left > 0 && left <= DOWN_PAUSE;
-}
-
-static void set_down(database_t *database, const char *reason)
-{
-    apr_thread_mutex_lock(database->lock);
-    database->down_until = clock_now() + DOWN_PAUSE;
-    apr_cpystrn(database->reason, reason, sizeof(database->reason));
-    apr_thread_mutex_unlock(database->lock);
-}
-
-static apr_status_t connection_open(void **resource, void *params, apr_pool_t *pool)
-{
-    const maker_t *maker = params;
-    apr_pool_t *own = NULL;
-    (void)pool;
-    if (is_down(maker->database)) {
-        return APR_ECONNREFUSED;
-    }
-    apr_status_t rv = apr_pool_create(&own, maker->database->pool);
-    if (rv) {
-        return rv;
-    }
-    connection_t *connection = apr_pcalloc(own, sizeof(*connection));
-    connection->pool = own;
-    connection->errors = atomic_load(&maker->database->errors);
-    const char *reason = connection_try(maker, connection);
-    if (reason) {
-        set_down(maker->database, reason);
-        connection_close(connection, params, NULL);
-        return APR_ECONNREFUSED;
-    }
-    *resource = connection;
-    return APR_SUCCESS;
-}
-
 static const char *with_clock(const char *sql, database_kind_t kind, apr_pool_t *pool)
 {
     static const char MARK[] = "{now}";
@@ -287,8 +98,8 @@ static const char *with_clock(const char *sql, database_kind_t kind, apr_pool_t 
 static apr_status_t database_end(void *data)
 {
     database_t *database = data;
-    apr_uint32_t used = 0;
-    for (int i = 0; i < 2; i++) {
+    apr_uint32_t used = (apr_uint32_t)atomic_load(&database->in_group);
+    for (int i = 0; i < USES; i++) {
         used += database->connections[i] ? apr_reslist_acquired_count(database->connections[i]) : 0;
     }
     if (!used) {
@@ -321,24 +132,10 @@ static apr_status_t own_pool(apr_pool_t **pool)
     return APR_SUCCESS;
 }
 
-static apr_status_t make_lists(database_t *database)
-{
-    apr_status_t rv = apr_thread_mutex_create(&database->lock, APR_THREAD_MUTEX_DEFAULT, database->pool);
-    for (int i = 0; !rv && i < 2; i++) {
-        maker_t *maker = apr_pcalloc(database->pool, sizeof(*maker));
-        *maker = (maker_t){database, (database_commit_t)i};
-        rv = apr_reslist_create(&database->connections[i], 0, 1, CONNECTIONS_MAX[i], IDLE_LIFE, connection_open,
-                                connection_close, maker, database->pool);
-        if (!rv) {
-            apr_reslist_timeout_set(database->connections[i], ACQUIRE_LIMIT);
-            apr_reslist_cleanup_order_set(database->connections[i], APR_RESLIST_CLEANUP_FIRST);
-        }
-    }
-    return rv;
-}
+static group_work_t change_together;
 
-apr_status_t database_make(database_t **database, const database_place_t *place, const char *const *statements,
-                           int count, apr_pool_t *pool)
+apr_status_t database_make(database_t **database, const database_place_t *place, turn_t *turn,
+                           const char *const *statements, int count, apr_pool_t *pool)
 {
     apr_pool_t *own = NULL;
     apr_status_t rv = own_pool(&own);
@@ -358,71 +155,145 @@ apr_status_t database_make(database_t **database, const database_place_t *place,
     apr_pool_cleanup_register(pool, made, database_end, apr_pool_cleanup_null);
     rv = apr_dbd_get_driver(pool, place->driver, &made->driver);
     *database = made;
-    return rv ? rv : make_lists(made);
+    if (!rv && place->kind == DATABASE_SQLITE) {
+        rv = group_make(&made->group, change_together, turn, own);
+    }
+    return rv ? rv : connection_lists_make(made);
 }
 
-static apr_status_t refused(database_t *database, apr_status_t rv, apr_pool_t *pool, const char **message)
+/* One statement, committed by itself. */
+static void change_alone(change_t *change, apr_pool_t *pool, const char **message)
 {
-    char reason[ERROR_TEXT_MAX];
-    if (rv == APR_ECONNREFUSED) {
-        apr_thread_mutex_lock(database->lock);
-        *message = apr_pstrdup(pool, database->reason);
-        apr_thread_mutex_unlock(database->lock);
-    } else {
-        *message = apr_pstrcat(
-            pool, "no connection to the database could be had: ", apr_strerror(rv, reason, sizeof(reason)), NULL);
+    database_t *database = change->database;
+    connection_t *connection = NULL;
+    int rows = 0;
+    change->rv = connection_acquire(database, (use_t)change->commit, &connection, pool, message);
+    if (change->rv) {
+        return;
     }
-    return rv;
+    int wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &rows, connection->prepared[change->statement],
+                               change->count, change->values);
+    change->rv = connection_leave(database, (use_t)change->commit, connection, wrong, pool, message);
+    /* After an error SQLite's driver leaves an old count here. */
+    change->changed = change->rv ? 0 : rows;
 }
 
-static apr_status_t acquire(database_t *database, database_commit_t commit, connection_t **connection, apr_pool_t *pool,
-                            const char **message)
+static void end_all(group_member_t *const *members, int count, apr_status_t rv, const char *message)
 {
-    apr_reslist_t *list = database->connections[commit];
-    void *resource = NULL;
-    apr_status_t rv = apr_reslist_acquire(list, &resource);
-    while (!rv && is_stale(database, resource)) {
-        apr_reslist_invalidate(list, resource);
-        rv = apr_reslist_acquire(list, &resource);
+    for (int i = 0; i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        change->rv = rv;
+        apr_cpystrn(change->message, message, sizeof(change->message));
     }
-    *connection = resource;
-    return rv ? refused(database, rv, pool, message) : APR_SUCCESS;
 }
 
-/* After an error nobody knows what state the connection is in. */
-static apr_status_t leave(database_t *database, database_commit_t commit, connection_t *connection, int rv,
-                          apr_pool_t *pool, const char **message)
+/* By the leader of a group: in his pool, and the words into each one's own place. */
+static void change_each(group_member_t *const *members, int count, apr_pool_t *pool)
 {
-    if (!rv) {
-        apr_reslist_release(database->connections[commit], connection);
-        return APR_SUCCESS;
+    apr_time_t begin = clock_now();
+    for (int i = 0; i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        const char *message = "";
+        if (clock_now() - begin > GROUP_LIMIT) {
+            end_all(members + i, count - i, APR_TIMEUP, TOO_LONG);
+            return;
+        }
+        change_alone(change, pool, &message);
+        apr_cpystrn(change->message, message, sizeof(change->message));
     }
-    *message = words(database, connection->handle, rv, pool);
-    atomic_fetch_add(&database->errors, 1);
-    apr_reslist_invalidate(database->connections[commit], connection);
-    return APR_EGENERAL;
+}
+
+/* The driver's code of the first statement that failed. */
+static int run_all(const database_t *database, const connection_t *connection, group_member_t *const *members, int count,
+                   apr_pool_t *pool)
+{
+    int wrong = 0;
+    for (int i = 0; !wrong && i < count; i++) {
+        change_t *change = (change_t *)members[i];
+        wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &change->changed,
+                               connection->prepared[change->statement], change->count, change->values);
+    }
+    return wrong;
+}
+
+/* What is lost with the machine at most is what nobody wanted durable. */
+static use_t use_of(group_member_t *const *members, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (((const change_t *)members[i])->commit == DATABASE_DURABLE) {
+            return USE_DURABLE;
+        }
+    }
+    return USE_RELAXED;
+}
+
+/*
+ * One commit for all of them. Plain statements instead of apr_dbd's transaction, which stalls with a busy_timeout. The
+ * place in the file is taken first, so that no statement later finds it taken.
+ */
+static void change_together(group_member_t *const *members, int count)
+{
+    const change_t *leader = (const change_t *)members[0];
+    database_t *database = leader->database;
+    apr_pool_t *pool = leader->pool;
+    use_t use = use_of(members, count);
+    connection_t *connection = NULL;
+    const char *message = "";
+    int rows = 0;
+    if (count == 1) {
+        change_each(members, count, pool);
+        return;
+    }
+    apr_status_t rv = connection_acquire(database, use, &connection, pool, &message);
+    if (rv) {
+        end_all(members, count, rv, message);
+        return;
+    }
+    int wrong = apr_dbd_query(database->driver, connection->handle, &rows, "BEGIN IMMEDIATE");
+    if (!wrong && run_all(database, connection, members, count, pool)) {
+        /* Nothing is committed without its COMMIT: each may try again, and fail by itself. */
+        apr_dbd_query(database->driver, connection->handle, &rows, "ROLLBACK");
+        connection_leave(database, use, connection, APR_EGENERAL, pool, &message);
+        change_each(members, count, pool);
+        return;
+    }
+    if (!wrong) {
+        wrong = apr_dbd_query(database->driver, connection->handle, &rows, "COMMIT");
+    }
+    rv = connection_leave(database, use, connection, wrong, pool, &message);
+    end_all(members, count, rv, message);
+}
+
+static void change_in_group(database_t *database, change_t *change, const char **message)
+{
+    atomic_fetch_add(&database->in_group, 1);
+    apr_status_t rv = group_do(database->group, &change->member, GROUP_LIMIT);
+    atomic_fetch_sub(&database->in_group, 1);
+    if (rv) {
+        change->rv = rv;
+        *message = TOO_LONG;
+    } else if (change->rv) {
+        *message = apr_pstrdup(change->pool, change->message);
+    }
 }
 
 apr_status_t database_change(database_t *database, database_commit_t commit, int statement,
                              const char *const *arguments, int count, int *changed, apr_pool_t *pool,
                              const char **message)
 {
-    connection_t *connection = NULL;
-    int rows = 0;
-    apr_status_t rv = acquire(database, commit, &connection, pool, message);
-    if (rv) {
-        return rv;
-    }
     /* The interface forgot a const: no driver changes the arguments. */
     const char **values = apr_pmemdup(pool, arguments, (apr_size_t)count * sizeof(*arguments));
-    int wrong = apr_dbd_pquery(database->driver, pool, connection->handle, &rows, connection->prepared[statement],
-                               count, values);
-    rv = leave(database, commit, connection, wrong, pool, message);
-    if (!rv) {
-        /* Only now: after an error SQLite's driver leaves an old count here. */
-        *changed = rows;
+    change_t change = {.database = database, .commit = commit, .statement = statement, .values = values,
+                       .count = count, .pool = pool};
+    if (database->group) {
+        change_in_group(database, &change, message);
+    } else {
+        change_alone(&change, pool, message);
     }
-    return rv;
+    if (!change.rv) {
+        *changed = change.changed;
+    }
+    return change.rv;
 }
 
 static int read_rows(const database_t *database, apr_dbd_results_t *results, int columns, apr_array_header_t *rows,
@@ -446,9 +317,10 @@ static int read_rows(const database_t *database, apr_dbd_results_t *results, int
 apr_status_t database_select(database_t *database, int statement, const char *const *arguments, int count, int columns,
                              apr_array_header_t **rows, apr_pool_t *pool, const char **message)
 {
+    use_t use = database->connections[USE_READ] ? USE_READ : USE_DURABLE;
     connection_t *connection = NULL;
     apr_dbd_results_t *results = NULL;
-    apr_status_t rv = acquire(database, DATABASE_DURABLE, &connection, pool, message);
+    apr_status_t rv = connection_acquire(database, use, &connection, pool, message);
     *rows = apr_array_make(pool, 4, sizeof(const char **));
     if (rv) {
         return rv;
@@ -459,17 +331,17 @@ apr_status_t database_select(database_t *database, int statement, const char *co
     if (!wrong) {
         wrong = read_rows(database, results, columns, *rows, pool);
     }
-    return leave(database, DATABASE_DURABLE, connection, wrong, pool, message);
+    return connection_leave(database, use, connection, wrong, pool, message);
 }
 
 apr_status_t database_run(database_t *database, const char *sql, apr_pool_t *pool, const char **message)
 {
     connection_t *connection = NULL;
     int rows = 0;
-    apr_status_t rv = acquire(database, DATABASE_DURABLE, &connection, pool, message);
+    apr_status_t rv = connection_acquire(database, USE_DURABLE, &connection, pool, message);
     if (rv) {
         return rv;
     }
-    return leave(database, DATABASE_DURABLE, connection,
+    return connection_leave(database, USE_DURABLE, connection,
                  apr_dbd_query(database->driver, connection->handle, &rows, sql), pool, message);
 }

@@ -2,15 +2,25 @@
 /*
  * A database over apr_dbd: SQLite or PostgreSQL. Each process keeps a few connections, opened when they are first
  * needed; after any error they are thrown away, since a restart of PostgreSQL cuts all of them and check_conn does not
- * notice. Statements are single and committed by themselves.
+ * notice. Every statement is a transaction of its own for whoever wants it.
  *
- * How long a call may take: SQLite, while another process holds the file: 1.5 s, and 0.8 s more for each thread that waits
- * too. PostgreSQL: 5 s for a statement, 3 s to connect, 5 s for a place among the connections; but a server that stands
- * still on a machine that answers, or whose commit waits for a standby, holds the calls that have a connection until it goes
- * on, at most 8 of each kind.
+ * PostgreSQL's server has one sync for several commits. For SQLite that is done here: what the threads of a process want to
+ * change while a commit is under way goes into the next one together (store/group.h), and processes take turns
+ * (store/turn.h). Nobody is told of a success before the commit was one. Where a statement of a group fails, the group is
+ * rolled back and each of them is run and committed alone; where the commit fails, it failed for all of them.
+ *
+ * How long a call may take. SQLite, a change: 5 s for its place in the queue, which it gives up then, and nothing was
+ * done. Once it was taken, as long as its group: 1 s for the turn, 2.4 s while somebody who takes no turns holds the file,
+ * a commit by the disk; where a statement failed, 5 s more and one commit. A read: 5 s for a place among the connections,
+ * and behind the commit of this process that is under way, for the driver lets one thread at the library at a time.
+ * PostgreSQL: 5 s for a statement, 3 s to connect, 5 s for a place among the connections; but a server that stands still on
+ * a machine that answers, or whose commit waits for a standby, holds the calls that have a connection until it goes on, at
+ * most 8 of each kind.
  */
 #ifndef ISCEP_STORE_DATABASE_H
 #define ISCEP_STORE_DATABASE_H
+
+#include "store/turn.h"
 
 #include <apr_errno.h>
 #include <apr_pools.h>
@@ -44,9 +54,10 @@ apr_status_t database_place_parse(database_place_t *place, const char *text, apr
 /**
  * The connections of this process, none of them opened yet. `statements` are SQL texts with %s for each argument, %% for
  * a percent sign and {now} for the database's clock in milliseconds since 1970; array and texts must outlive `pool`.
+ * @param turn of the processes that write to the same SQLite file, or NULL.
  */
-apr_status_t database_make(database_t **database, const database_place_t *place, const char *const *statements,
-                           int count, apr_pool_t *pool);
+apr_status_t database_make(database_t **database, const database_place_t *place, turn_t *turn,
+                           const char *const *statements, int count, apr_pool_t *pool);
 
 /**
  * Runs a statement that changes rows. Any thread. A failure leaves unknown whether it was done.

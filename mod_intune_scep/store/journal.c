@@ -46,7 +46,7 @@ apr_status_t journal_open(journal_t **journal, const journal_settings_t *setting
     apr_pool_cleanup_register(pool, made, forget_key, apr_pool_cleanup_null);
     rv = state_key_derive(settings->state_key, "mod_intune_scep journal requests 1", made->csr_key);
     if (!rv) {
-        rv = database_make(&made->database, &place, journal_statements, STATEMENT_COUNT, pool);
+        rv = database_make(&made->database, &place, settings->turn, journal_statements, STATEMENT_COUNT, pool);
     }
     if (rv) {
         *message = "the journal's key or its connections cannot be made";

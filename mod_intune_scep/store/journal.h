@@ -78,6 +78,7 @@ typedef struct journal_settings_t {
     const char *place;           /**< "sqlite3:/…" or "pgsql:…" */
     const state_key_t *state_key;
     const char *tag;             /**< of this server's generation, from journal_tag(): tells whose processes owners are */
+    turn_t *turn;                /**< of the server's processes to write to SQLite, made before the fork; or NULL */
     bool unprepared;             /**< journal_prepare() could not reach it: each process does so before it uses it */
 } journal_settings_t;
 

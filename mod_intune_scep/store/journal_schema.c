@@ -154,7 +154,7 @@ static apr_status_t number_read(const preparation_t *p, const char *const *sql, 
 {
     database_t *database = NULL;
     apr_array_header_t *rows = NULL;
-    apr_status_t rv = database_make(&database, &p->place, sql, 1, p->pool);
+    apr_status_t rv = database_make(&database, &p->place, NULL, sql, 1, p->pool);
     if (!rv) {
         rv = database_select(database, 0, NULL, 0, 1, &rows, p->pool, p->message);
     }
@@ -241,7 +241,7 @@ static apr_status_t prepare_in(preparation_t *p, uid_t user, gid_t group, const 
         rv = make_file(p, user, group);
     }
     if (!rv) {
-        rv = database_make(&p->plain, &p->place, NULL, 0, p->pool);
+        rv = database_make(&p->plain, &p->place, NULL, NULL, 0, p->pool);
     }
     if (!rv && sqlite) {
         /* It answers with a row, which the driver takes for an error; whether it worked shows in the next statement. */
@@ -258,7 +258,7 @@ static apr_status_t prepare_in(preparation_t *p, uid_t user, gid_t group, const 
     }
     rv = rv ? rv : made;
     if (!rv) {
-        rv = database_make(&p->database, &p->place, journal_statements, STATEMENT_COUNT, p->pool);
+        rv = database_make(&p->database, &p->place, NULL, journal_statements, STATEMENT_COUNT, p->pool);
     }
     return rv ? rv : agree(p, journal_id);
 }
@@ -348,7 +348,7 @@ static apr_status_t check_key(preparation_t *p)
     if (!check) {
         return refuse(p, "there is no memory");
     }
-    apr_status_t rv = database_make(&p->database, &p->place, journal_statements, STATEMENT_COUNT, p->pool);
+    apr_status_t rv = database_make(&p->database, &p->place, NULL, journal_statements, STATEMENT_COUNT, p->pool);
     if (!rv) {
         rv = meta_get(p, "key_check", &theirs);
     }

@@ -375,7 +375,7 @@ static void run_sql(const char *sql)
     apr_pool_t *own = NULL;
     assert_int_equal(apr_pool_create(&own, pool), APR_SUCCESS);
     assert_int_equal(database_place_parse(&place, settings().place, own, &message), APR_SUCCESS);
-    assert_int_equal(database_make(&database, &place, NULL, 0, own), APR_SUCCESS);
+    assert_int_equal(database_make(&database, &place, NULL, NULL, 0, own), APR_SUCCESS);
     assert_int_equal(database_run(database, sql, own, &message), APR_SUCCESS);
     apr_pool_destroy(own);
 }
