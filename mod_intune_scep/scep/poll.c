@@ -7,32 +7,44 @@
 #include <openssl/asn1.h>
 #include <openssl/err.h>
 
-/* What is in the SEQUENCE that `der` is, whole and of definite length; an empty run otherwise. */
-static bytes_t sequence_enter(bytes_t der)
+/* Moves `at` to what is in the SEQUENCE that `bytes` begin with; its length, or -1. */
+static long sequence_enter(const unsigned char **at, bytes_t bytes)
 {
-    bytes_t inside = {NULL, 0};
-    const unsigned char *at = der.data;
     long len = 0;
     int tag = 0;
     int class = 0;
 
-    if (der.len == 0 || der.len > INT_MAX) {
-        return inside;
+    *at = bytes.data;
+    if (bytes.len == 0 || bytes.len > INT_MAX) {
+        return -1;
     }
     /* Exactly "constructed": neither an error nor an indefinite length. */
-    if (ASN1_get_object(&at, &len, &tag, &class, (long)der.len) == V_ASN1_CONSTRUCTED && tag == V_ASN1_SEQUENCE &&
-        class == V_ASN1_UNIVERSAL && len > 0 && at + len == der.data + der.len) {
+    return ASN1_get_object(at, &len, &tag, &class, (long)bytes.len) == V_ASN1_CONSTRUCTED && tag == V_ASN1_SEQUENCE &&
+                   class == V_ASN1_UNIVERSAL
+               ? len
+               : -1;
+}
+
+/* What is in the SEQUENCE that `der` is, whole; an empty run otherwise. */
+static bytes_t sequence_read(bytes_t der)
+{
+    bytes_t inside = {NULL, 0};
+    const unsigned char *at = NULL;
+    long len = sequence_enter(&at, der);
+
+    if (len > 0 && at + len == der.data + der.len) {
         inside.data = at;
         inside.len = (apr_size_t)len;
     }
     return inside;
 }
 
-/* A Name, moving on behind it; the caller frees it. NULL where there is none. */
+/* A Name, moving on behind it; the caller frees it. NULL where there is none. OpenSSL alone would take a primitive one. */
 static X509_NAME *name_read(bytes_t *rest)
 {
+    const unsigned char *inside = NULL;
     const unsigned char *at = rest->data;
-    X509_NAME *name = rest->len ? d2i_X509_NAME(NULL, &at, (long)rest->len) : NULL;
+    X509_NAME *name = sequence_enter(&inside, *rest) >= 0 ? d2i_X509_NAME(NULL, &at, (long)rest->len) : NULL;
 
     if (name) {
         rest->len -= (apr_size_t)(at - rest->data);
@@ -43,7 +55,7 @@ static X509_NAME *name_read(bytes_t *rest)
 
 const char *scep_poll_open(scep_poll_t *poll, bytes_t der, apr_pool_t *pool)
 {
-    bytes_t rest = sequence_enter(der);
+    bytes_t rest = sequence_read(der);
     X509_NAME *issuer = name_read(&rest);
     X509_NAME *subject = issuer ? name_read(&rest) : NULL;
     const char *why = "it is not an IssuerAndSubject";

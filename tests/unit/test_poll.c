@@ -204,6 +204,7 @@ static void contents(void **state)
         {"fail/a SET", bytes_of("\x31\x04\x30\x00\x30\x00", 6)},
         {"fail/not universal", bytes_of("\xb0\x04\x30\x00\x30\x00", 6)},
         {"fail/primitive", bytes_of("\x10\x04\x30\x00\x30\x00", 6)},
+        {"fail/first name is primitive", bytes_of("\x30\x04\x10\x00\x30\x00", 6)},
         {"fail/indefinite length", bytes_of("\x30\x80\x30\x00\x30\x00\x00\x00", 8)},
         {"fail/longer than it is", bytes_of("\x30\x84\x7f\xff\xff\xff\x30\x00\x30\x00", 10)},
         {"fail/second name longer than the rest", bytes_of("\x30\x04\x30\x00\x30\x02", 6)},
