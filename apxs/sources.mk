@@ -224,6 +224,8 @@ unit_fixtures = \
 # The fuzzers: each with libFuzzer, or with replay.c.
 fuzzers = \
 	tests/fuzz/fuzz_answer \
+	tests/fuzz/fuzz_conf_lines \
+	tests/fuzz/fuzz_crl \
 	tests/fuzz/fuzz_csr \
 	tests/fuzz/fuzz_http \
 	tests/fuzz/fuzz_intune \

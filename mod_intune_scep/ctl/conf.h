@@ -62,6 +62,7 @@ struct conf_reader_t {
     apr_hash_t *defines;
     apr_hash_t *modules;
     apr_array_header_t *frames; /**< of the sections that are open */
+    int frames_outside;         /**< how many of these were open before the file, which cannot close them */
     const conf_sink_t *sink;
     int depth; /**< of files that include each other */
     int lines;

@@ -12,7 +12,7 @@
 #include <apr_strings.h>
 #include <stdlib.h>
 
-enum { DEPTH_MOST = 20, FILE_MAX = 4 * 1024 * 1024, LINES_MOST = 200000, SHOWN = 200 };
+enum { DEPTH_MOST = 20, FILE_MAX = 4 * 1024 * 1024, LINES_MOST = 200000, VALUE_MOST = 8192, SHOWN = 200 };
 
 /* What became of a section that is open. */
 typedef struct frame_t {
@@ -39,17 +39,21 @@ static const char *variable(const conf_reader_t *reader, const char *name)
 /* One that is not defined stays as it is, as in httpd. */
 static const char *resolved(const conf_reader_t *reader, const char *word)
 {
-    const char *made = "";
+    if (!strstr(word, "${")) {
+        return word;
+    }
+    apr_array_header_t *pieces = apr_array_make(reader->pool, 8, sizeof(const char *));
     for (;;) {
         const char *start = strstr(word, "${");
         const char *end = start ? strchr(start, '}') : NULL;
         if (!end) {
-            return apr_pstrcat(reader->pool, made, word, NULL);
+            APR_ARRAY_PUSH(pieces, const char *) = word;
+            return apr_array_pstrcat(reader->pool, pieces, 0);
         }
         const char *value = variable(reader, apr_pstrmemdup(reader->pool, start + 2, (apr_size_t)(end - start - 2)));
-        const char *before = apr_pstrmemdup(reader->pool, word, (apr_size_t)(start - word));
         const char *itself = apr_pstrmemdup(reader->pool, start, (apr_size_t)(end + 1 - start));
-        made = apr_pstrcat(reader->pool, made, before, value ? value : itself, NULL);
+        APR_ARRAY_PUSH(pieces, const char *) = apr_pstrmemdup(reader->pool, word, (apr_size_t)(start - word));
+        APR_ARRAY_PUSH(pieces, const char *) = value ? value : itself;
         word = end + 1;
     }
 }
@@ -170,7 +174,7 @@ static void section_open(conf_reader_t *reader, const char *line)
 static void section_close(conf_reader_t *reader, const char *line)
 {
     const char *name = apr_pstrmemdup(reader->pool, line, strcspn(line, " \t>"));
-    frame_t *frame = apr_array_pop(reader->frames);
+    const frame_t *frame = reader->frames->nelts > reader->frames_outside ? apr_array_pop(reader->frames) : NULL;
     if (!frame || apr_cstr_casecmp(frame->name, name)) {
         complain(reader, apr_psprintf(reader->pool, "</%s> closes no section", text_escape(reader->pool, name, SHOWN)));
     } else if (frame->kind == FRAME_ENTERED) {
@@ -281,6 +285,12 @@ static void define(conf_reader_t *reader, const char *arguments)
 {
     const char *name = conf_word(reader, &arguments);
     const char *value = conf_word(reader, &arguments);
+    /* made of others, each of which may be made of others: so it doubles with each line */
+    if (strlen(value) > VALUE_MOST) {
+        name = text_escape(reader->pool, name, SHOWN);
+        complain(reader, apr_psprintf(reader->pool, "the value of %s is too long", name));
+        return;
+    }
     apr_hash_set(reader->defines, name, APR_HASH_KEY_STRING, value);
 }
 
@@ -375,7 +385,7 @@ static void file_read(conf_reader_t *reader, const char *path)
 {
     const char *outer = reader->file;
     int outer_line = reader->line;
-    int frames = reader->frames->nelts;
+    int frames_outside = reader->frames_outside;
     const char *line = NULL;
     char *at = bytes_read(reader, path);
     if (!at) {
@@ -384,6 +394,7 @@ static void file_read(conf_reader_t *reader, const char *path)
     reader->depth++;
     reader->file = path;
     reader->line = 0;
+    reader->frames_outside = reader->frames->nelts;
     while (!reader->wrong && (line = line_next(reader, &at))) {
         if (++reader->lines > LINES_MOST) {
             complain(reader, "there are too many lines: a file may include itself");
@@ -391,7 +402,7 @@ static void file_read(conf_reader_t *reader, const char *path)
             line_read(reader, line);
         }
     }
-    if (reader->frames->nelts > frames) {
+    if (reader->frames->nelts > reader->frames_outside) {
         complain(
             reader,
             apr_psprintf(reader->pool, "<%s> is not closed",
@@ -401,6 +412,7 @@ static void file_read(conf_reader_t *reader, const char *path)
     reader->depth--;
     reader->file = outer;
     reader->line = outer_line;
+    reader->frames_outside = frames_outside;
 }
 
 const char *conf_lines_read(conf_reader_t *reader, const char *file)

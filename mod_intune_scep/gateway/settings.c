@@ -13,6 +13,7 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <apr_uri.h>
+#include <arpa/inet.h>
 #include <errno.h>
 #include <regex.h>
 #include <stdlib.h>
@@ -148,18 +149,15 @@ static const char *check_DIRECTORY(const setting_facts_t *facts, const char *val
     return check_FILE(facts, value, pool);
 }
 
-static bool is_loopback(const char *host)
+/* "127.example.com" is a name, and with "[127.0.0.1]" libcurl can do nothing. The URL has no user. */
+static bool is_loopback(const apr_uri_t *uri)
 {
-    return !apr_cstr_casecmp(host, "localhost") || !strcmp(host, "::1") || !strncmp(host, "127.", 4);
-}
-
-/* A host by name: "127.example.com" is not loopback. */
-static bool is_loopback_host(const char *host)
-{
-    if (!strncmp(host, "127.", 4) && strspn(host, "0123456789.") != strlen(host)) {
-        return false;
+    struct in_addr address;
+    if (*uri->hostinfo == '[') {
+        return !strcmp(uri->hostname, "::1");
     }
-    return is_loopback(host);
+    return !apr_cstr_casecmp(uri->hostname, "localhost") ||
+           (inet_pton(AF_INET, uri->hostname, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
 }
 
 static const char *check_PROXY(const setting_facts_t *facts, const char *value, apr_pool_t *pool);
@@ -195,7 +193,7 @@ static const char *check_MICROSOFT_URL(const setting_facts_t *facts, const char 
     if (!apr_cstr_casecmp(uri.scheme, "https")) {
         return NULL;
     }
-    if (!apr_cstr_casecmp(uri.scheme, "http") && is_loopback_host(uri.hostname)) {
+    if (!apr_cstr_casecmp(uri.scheme, "http") && is_loopback(&uri)) {
         return NULL;
     }
     return apr_psprintf(pool, "%s must be an https:// URL (http:// is for loopback only), not \"%s\"", facts->name,

@@ -116,6 +116,43 @@ const char *scep_crl_signature_check(X509_CRL *list, STACK_OF(X509) * chain)
     return why;
 }
 
+/* RFC 5280 section 5.3. OpenSSL passes over the entries of another issuer, and the reasons behind a broken one. */
+static const char *entry_check(const X509_REVOKED *entry)
+{
+    ASN1_ENUMERATED *reason = NULL;
+    int i = 0;
+
+    for (i = 0; i < X509_REVOKED_get_ext_count(entry); i++) {
+        X509_EXTENSION *extension = X509_REVOKED_get_ext(entry, i);
+
+        if (OBJ_obj2nid(X509_EXTENSION_get_object(extension)) == NID_certificate_issuer) {
+            return "has an entry of another issuer without being indirect";
+        }
+        if (X509_EXTENSION_get_critical(extension)) {
+            return "has an entry with a critical extension that is not understood";
+        }
+    }
+    reason = X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, &i, NULL);
+    if (!reason && i != -1) {
+        return "has an entry with a reason that cannot be read";
+    }
+    ASN1_ENUMERATED_free(reason);
+    return NULL;
+}
+
+static const char *entries_check(X509_CRL *list)
+{
+    STACK_OF(X509_REVOKED) *entries = X509_CRL_get_REVOKED(list);
+    const char *why = NULL;
+    int i = 0;
+
+    for (i = 0; !why && i < sk_X509_REVOKED_num(entries); i++) {
+        why = entry_check(sk_X509_REVOKED_value(entries, i));
+    }
+    ERR_clear_error();
+    return why;
+}
+
 /* A list from which "not in it" must not be concluded to mean "not revoked". */
 static const char *list_scope_check(X509_CRL *list)
 {
@@ -196,6 +233,7 @@ static STACK_OF(X509_CRL) * lists_load(const scep_crls_t *crls, apr_pool_t *pool
         const char *wrong = scep_crl_signature_check(list, crls->chain);
 
         wrong = wrong ? wrong : list_scope_check(list);
+        wrong = wrong ? wrong : entries_check(list);
         if (wrong) {
             *why = apr_psprintf(pool, "%s: the list of \"%s\" %s", crls->path,
                                 text_escape(pool, scep_name_print(X509_CRL_get_issuer(list), pool), 200), wrong);

@@ -2,11 +2,13 @@
 #include "fuzz.h"
 
 #include <apr_general.h>
+#include <apr_strings.h>
+#include <ftw.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { CHANGES_MAX = 16, INSERTED_MAX = 64 };
+enum { CHANGES_MAX = 16, INSERTED_MAX = 64, DEPTH_MAX = 8 };
 
 fuzz_t *fuzz_begin(const uint8_t *data, size_t size)
 {
@@ -162,4 +164,39 @@ bytes_t fuzz_base64(fuzz_t *fuzz, const char *text)
     bytes.len = bare / 4 * 3 + (bare % 4 ? bare % 4 - 1 : 0);
     bytes.data = bytes.len ? decoded : NULL;
     return bytes;
+}
+
+static char folder[] = "/tmp/iscep-fuzz-XXXXXX";
+
+static int entry_remove(const char *path, const struct stat *facts, int kind, struct FTW *place)
+{
+    (void)facts;
+    (void)kind;
+    (void)place;
+    return remove(path);
+}
+
+static void folder_remove(void)
+{
+    nftw(folder, entry_remove, DEPTH_MAX, FTW_DEPTH | FTW_PHYS);
+}
+
+const char *fuzz_folder(void)
+{
+    static bool is_made;
+    if (!is_made) {
+        fuzz_check(mkdtemp(folder) && !atexit(folder_remove));
+        is_made = true;
+    }
+    return folder;
+}
+
+const char *fuzz_file(fuzz_t *fuzz, const char *name, bytes_t bytes)
+{
+    const char *path = apr_pstrcat(fuzz->pool, fuzz_folder(), "/", name, NULL);
+    const char *fresh = apr_pstrcat(fuzz->pool, folder, "/.fresh", NULL);
+    FILE *file = fopen(fresh, "wb");
+    fuzz_check(file && fwrite(bytes.data ? bytes.data : (const unsigned char *)"", 1, bytes.len, file) == bytes.len);
+    fuzz_check(!fclose(file) && !rename(fresh, path));
+    return path;
 }

@@ -50,6 +50,12 @@ const char *fuzz_text_of(fuzz_t *fuzz, bytes_t bytes);
  */
 bytes_t fuzz_changed(fuzz_t *fuzz, bytes_t good);
 
+/** A folder of this process's own, without a slash at its end, that is removed when the process ends as it should. */
+const char *fuzz_folder(void);
+
+/** Puts a file there that is never half-written, and gives its path. */
+const char *fuzz_file(fuzz_t *fuzz, const char *name, bytes_t bytes);
+
 /** What must hold for any input. Ends the process: that is a finding. */
 #define fuzz_check(condition) fuzz_must((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 void fuzz_must(int good, const char *what, const char *file, int line);

@@ -67,7 +67,10 @@ static void taken_check(const settings_t *settings, setting_id_t id, apr_pool_t 
     case KIND_MICROSOFT_URL:
         fuzz_check(begins(value, "https://") || begins(value, "http://127.") || begins(value, "http://localhost") ||
                    begins(value, "http://[::1]"));
-        fuzz_check(!strpbrk(value, "@?# \t\r\n"));
+        fuzz_check(!strpbrk(value, "?# \t\r\n"));
+        /* nobody's name in front of the host; behind it it is part of the path */
+        value = strstr(value, "://") + 3;
+        fuzz_check(!memchr(value, '@', strcspn(value, "/")));
         break;
     default:
         break;

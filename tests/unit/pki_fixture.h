@@ -153,6 +153,9 @@ typedef struct pki_crl_t {
     bool for_ever;   /* without nextUpdate */
     bool delta;      /* a delta list */
     bool only_cas;   /* an issuingDistributionPoint for CA certificates only */
+    int at_entry;    /* NID of an extension of the first entry, or 0 */
+    bool critical;   /* as that is */
+    const char *is;  /* what is in it, DER */
     X509 *revoked[3]; /* up to the first NULL */
 } pki_crl_t;
 

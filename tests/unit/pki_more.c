@@ -42,6 +42,18 @@ static void crl_extensions_add(X509_CRL *list, const pki_crl_t *wanted)
     }
 }
 
+static void entry_extension_add(X509_REVOKED *entry, const pki_crl_t *wanted)
+{
+    ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+    X509_EXTENSION *extension = NULL;
+
+    must(value && ASN1_OCTET_STRING_set(value, (const unsigned char *)wanted->is, (int)strlen(wanted->is)));
+    extension = X509_EXTENSION_create_by_NID(NULL, wanted->at_entry, wanted->critical, value);
+    must(extension && X509_REVOKED_add_ext(entry, extension, -1));
+    X509_EXTENSION_free(extension);
+    ASN1_OCTET_STRING_free(value);
+}
+
 bytes_t pki_crl_make(pki_t *pki, const pki_crl_t *wanted, apr_pool_t *pool)
 {
     X509_CRL *list = X509_CRL_new_ex(pki->engine->context, NULL);
@@ -62,6 +74,9 @@ bytes_t pki_crl_make(pki_t *pki, const pki_crl_t *wanted, apr_pool_t *pool)
         ASN1_INTEGER *serial = ASN1_INTEGER_dup(X509_get0_serialNumber(wanted->revoked[i]));
 
         must(revoked && serial && X509_REVOKED_set_serialNumber(revoked, serial));
+        if (i == 0 && wanted->at_entry) {
+            entry_extension_add(revoked, wanted);
+        }
         must(X509_REVOKED_set_revocationDate(revoked, time) && X509_CRL_add0_revoked(list, revoked));
         ASN1_INTEGER_free(serial);
     }

@@ -236,6 +236,9 @@ static void files_include_others(void **state)
     write_file("sites/open.conf", "<Location /x>\n");
     expect_wrong("Include sites/open.conf\n", "open.conf line 1: <Location> is not closed");
     unlink(in_folder("sites/open.conf"));
+    write_file("sites/close.conf", "</Location>\n");
+    expect_wrong("<Location /x>\nInclude sites/close.conf\n", "close.conf line 1: </Location> closes no section");
+    unlink(in_folder("sites/close.conf"));
 }
 
 static void paths_are_below_the_root(void **state)
@@ -265,6 +268,11 @@ static void what_is_no_configuration_is_said(void **state)
     expect_wrong("</Location>\n", "line 1: </Location> closes no section");
     expect_wrong("<Location /x>\n</VirtualHost>\n", "line 2: </VirtualHost> closes no section");
     expect_wrong("<Location /x\n", "<Location has no >");
+    const char *growing = "Define A aaaa\n";
+    for (int i = 0; i < 40; i++) {
+        growing = apr_pstrcat(pool, growing, "Define A ${A}${A}\n", NULL);
+    }
+    expect_wrong(growing, "line 13: the value of A is too long");
     conf_t *conf = NULL;
     const char *message = NULL;
     assert_int_not_equal(conf_read(&conf, in_folder("missing.conf"), NULL, pool, &message), APR_SUCCESS);

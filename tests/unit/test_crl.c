@@ -18,6 +18,7 @@
 #include <cmocka.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/x509v3.h>
 
 static apr_pool_t *pool;
 static pki_t *pki;
@@ -156,6 +157,42 @@ static void files(void **state)
     }
 }
 
+/* What an entry may say of itself, without making "not in it" useless. */
+static void entries(void **state)
+{
+    static const struct {
+        const char *name;
+        int extension;
+        bool critical;
+        const char *value;
+        const char *why; /* NULL: good */
+    } CASES[] = {{"ok/reason", NID_crl_reason, false, "\x0a\x01\x01", NULL},
+                 {"ok/strange and not critical", NID_netscape_comment, false, "\x05", NULL},
+                 {"fail/broken reason", NID_crl_reason, false, "\x0a\x02\x01", "reason that cannot be read"},
+                 {"fail/strange and critical", NID_netscape_comment, true, "\x05", "critical extension"},
+                 {"fail/another issuer", NID_certificate_issuer, true, "0", "entry of another issuer"},
+                 {"fail/another issuer, not critical", NID_certificate_issuer, false, "0", "entry of another issuer"}};
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        pki_crl_t wanted = list();
+        scep_crls_t *crls = NULL;
+        const char *message = "taken";
+
+        wanted.at_entry = CASES[i].extension;
+        wanted.critical = CASES[i].critical;
+        wanted.is = CASES[i].value;
+        file_write(pki_crl_make(pki, &wanted, pool));
+        assert_int_equal(scep_crls_make(&crls, pki->engine, pki->chain, path(), pool, &message) == APR_SUCCESS,
+                         CASES[i].why == NULL);
+        print_message("%s: %s\n", CASES[i].name, message);
+        assert_true(!CASES[i].why || strstr(message, CASES[i].why));
+        assert_int_equal(ERR_peek_error(), 0);
+        unlink(path());
+    }
+}
+
 static void verdicts(void **state)
 {
     pki_crl_t of_ca = list();
@@ -283,6 +320,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files),
+        cmocka_unit_test(entries),
         cmocka_unit_test(verdicts),
         cmocka_unit_test(expired_lists),
         cmocka_unit_test(changes),
