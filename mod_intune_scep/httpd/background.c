@@ -2,8 +2,8 @@
 /*
  * What every worker process does beside its requests, about once a second: in one thread tokens are renewed, in another
  * the reports that are owed go out, in a third the operator hears of events and of what expires, so that a slow one does
- * not hold up the others; and whichever has time sums up what repeats itself in the log. All may be cut off at any time:
- * all of it can be done again.
+ * not hold up the others; whichever has time sums up what repeats itself in the log, and the first gives memory back. All
+ * may be cut off at any time: all of it can be done again.
  */
 #include "module.h"
 #include "base/clock.h"
@@ -11,6 +11,7 @@
 #include "gateway/outbox.h"
 
 #include <ap_mpm.h>
+#include <malloc.h>
 #include <mod_watchdog.h>
 #include <openssl/crypto.h>
 #include <stdatomic.h>
@@ -27,6 +28,7 @@ static atomic_int inside;
 /* A call to Microsoft that is told to end does so within a second or so, an event's command within ten. */
 static const apr_interval_time_t PATIENCE = apr_time_from_sec(12);
 static const apr_interval_time_t POLL = apr_time_from_msec(5);
+static const apr_interval_time_t TRIM_PAUSE = apr_time_from_sec(10);
 
 static void leave(void)
 {
@@ -78,6 +80,7 @@ typedef struct background_t {
     const char *event_command; /* or NULL */
     apr_time_t started;
     events_watch_t *watches;   /* by profile->index, of this process */
+    apr_time_t trimmed;        /* in this process, by the first thread */
 } background_t;
 
 typedef void (*task_t)(const background_t *background, const profile_t *profile, apr_pool_t *pool);
@@ -109,10 +112,32 @@ static void renew(const background_t *background, const profile_t *profile, apr_
     intune_renew_due(profile->intune, pool, error_log_of_server(background->server, profile, pool));
 }
 
+/*
+ * What a crowd of devices needed goes back to the system. By itself malloc keeps each page that it has once had between
+ * blocks in use, so that a process would go on growing, though ever slower, with each crowd that is the largest so far.
+ */
+static void memory_trim(background_t *background)
+{
+#ifdef __GLIBC__
+    apr_time_t now = clock_now();
+    if (now - background->trimmed >= TRIM_PAUSE || now < background->trimmed) {
+        background->trimmed = now;
+        malloc_trim(0);
+    }
+#else
+    (void)background;
+#endif
+}
+
 static apr_status_t renew_tick(int state, void *data, apr_pool_t *pool)
 {
     (void)pool;
-    return for_each_profile(state, data, renew);
+    apr_status_t rv = for_each_profile(state, data, renew);
+    if (state == AP_WATCHDOG_STATE_RUNNING && enter()) {
+        memory_trim(data);
+        leave();
+    }
+    return rv;
 }
 
 static apr_interval_time_t pace(void *baton)

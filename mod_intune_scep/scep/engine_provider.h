@@ -3,7 +3,7 @@
  * OpenSSL's default provider in parts. OpenSSL 3.0 copies the list of all algorithms that a library context has fetched so
  * far, and asks all its key managers and decoders one by one, whenever it reads a public key, so in every certificate and
  * certificate request: with the whole provider some 0.1 to 0.2 ms for each of the four of an enrolment, together as much
- * as the private operations. In a context that knows no more than how to read such keys and verify with them it is a tenth.
+ * as the private operations. In a context that knows no more than how to read such keys and verify with them it is a third.
  */
 #ifndef ISCEP_SCEP_ENGINE_PROVIDER_H
 #define ISCEP_SCEP_ENGINE_PROVIDER_H
