@@ -68,10 +68,12 @@ static void queue(group_t *group, group_member_t *member)
 static void unqueue(group_t *group, const group_member_t *member)
 {
     group_member_t **place = &group->first;
-    while (*place != member) {
+    while (*place && *place != member) {
         place = &(*place)->next;
     }
-    *place = member->next;
+    if (*place) {
+        *place = member->next;
+    }
     if (!*place) {
         group->end = place;
     }
