@@ -598,8 +598,7 @@ static void *APR_THREAD_FUNC mate_run(apr_thread_t *thread, void *data)
  * All at once: they queue up while the test has the turn. Whoever is not there yet when it is given goes in a second
  * group, so that a busy machine makes two of one, or three.
  */
-static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, turn_t *turn, void (*meanwhile)(void *),
-                      void *data)
+static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, turn_t *turn)
 {
     apr_thread_t *threads[THREADS];
     atomic_int arrived = 0;
@@ -618,9 +617,6 @@ static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, t
         apr_sleep(1000);
     }
     apr_sleep(apr_time_from_msec(20));
-    if (meanwhile) {
-        meanwhile(data);
-    }
     turn_give(turn);
     for (int i = 0; i < THREADS; i++) {
         apr_thread_join(&rv, threads[i]);
@@ -641,7 +637,7 @@ static void group_has_one_sync(void **state)
         mates[i].query = PUT;
         mates[i].name = apr_psprintf(bed->pool, "%d", i);
     }
-    run_mates(bed, mates, database, turn, NULL, NULL);
+    run_mates(bed, mates, database, turn);
     assert_in_range(atomic_load(&syncs) - before, 1, 5);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(mates[i].rv, APR_SUCCESS);
@@ -661,7 +657,7 @@ static void relaxed_group_has_none(void **state)
     for (int i = 0; i < THREADS; i++) {
         mates[i] = (mate_t){.commit = DATABASE_RELAXED, .query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
     }
-    run_mates(bed, mates, database, turn, NULL, NULL);
+    run_mates(bed, mates, database, turn);
     assert_int_equal(atomic_load(&syncs), before);
     assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), THREADS + 1);
 }
@@ -681,7 +677,7 @@ static void group_counts_for_each(void **state)
             mates[i].query = i % 3 ? PUT_NEW : COUNT_UP;
             mates[i].name = i % 3 ? apr_psprintf(bed->pool, "%d %d", round, i % 3) : i % 2 ? "nobody" : "sum";
         }
-        run_mates(bed, mates, database, turn, NULL, NULL);
+        run_mates(bed, mates, database, turn);
         for (int i = 0; i < THREADS; i++) {
             assert_int_equal(mates[i].rv, APR_SUCCESS);
             if (i % 3) {
@@ -711,7 +707,7 @@ static void group_with_bad_ones(void **state)
                                                       : i % 7 == 4 ? NULL
                                                                    : apr_psprintf(bed->pool, "%d %d", round, i)};
         }
-        run_mates(bed, mates, database, turn, NULL, NULL);
+        run_mates(bed, mates, database, turn);
         for (int i = 0; i < THREADS; i++) {
             const char *words = i % 7 == 2 ? "UNIQUE constraint" : i % 7 == 4 ? "NOT NULL constraint" : NULL;
             assert_int_equal(mates[i].rv == APR_SUCCESS, words == NULL);
@@ -724,10 +720,21 @@ static void group_with_bad_ones(void **state)
     assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 1 + ROUNDS * (THREADS - 6));
 }
 
-static void disk_fails(void *data)
+/* Whatever was done to the database makes all of them fail with these words. */
+static void all_fail(journal_bed_t *bed, database_t *database, turn_t *turn, const char *words)
 {
-    (void)data;
-    atomic_store(&sync_fails, true);
+    mate_t mates[THREADS] = {0};
+    for (int i = 0; i < THREADS; i++) {
+        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
+    }
+    run_mates(bed, mates, database, turn);
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_not_equal(mates[i].rv, APR_SUCCESS);
+        assert_int_equal(mates[i].changed, -7);
+        if (!strstr(mates[i].message, words)) {
+            fail_msg("%d: %s", i, mates[i].message);
+        }
+    }
 }
 
 static void fail_a_group_that_the_disk_refused(void **state)
@@ -735,28 +742,12 @@ static void fail_a_group_that_the_disk_refused(void **state)
     journal_bed_t *bed = journal_bed(state);
     turn_t *turn = turn_make();
     database_t *database = begin_with(bed, turn);
-    mate_t mates[THREADS] = {0};
     assert_null(try_put(bed, database, "first"));
-    for (int i = 0; i < THREADS; i++) {
-        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
-    }
-    run_mates(bed, mates, database, turn, disk_fails, NULL);
+    atomic_store(&sync_fails, true);
+    all_fail(bed, database, turn, "disk I/O error");
     atomic_store(&sync_fails, false);
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_not_equal(mates[i].rv, APR_SUCCESS);
-        assert_int_equal(mates[i].changed, -7);
-        if (!strstr(mates[i].message, "disk I/O error")) {
-            fail_msg("%d: %s", i, mates[i].message);
-        }
-    }
     assert_null(try_put(bed, database, "last"));
     assert_in_range(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 2, THREADS + 2);
-}
-
-static void move_aside(void *data)
-{
-    const journal_bed_t *bed = data;
-    assert_int_equal(rename(bed->file, apr_pstrcat(bed->pool, bed->file, ".aside", NULL)), 0);
 }
 
 static void fail_a_group_whose_file_is_gone(void **state)
@@ -764,26 +755,14 @@ static void fail_a_group_whose_file_is_gone(void **state)
     journal_bed_t *bed = journal_bed(state);
     turn_t *turn = turn_make();
     database_t *database = begin_with(bed, turn);
-    mate_t mates[THREADS] = {0};
+    const char *aside = apr_pstrcat(bed->pool, bed->file, ".aside", NULL);
     assert_null(try_put(bed, database, "first"));
-    for (int i = 0; i < THREADS; i++) {
-        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
-    }
-    run_mates(bed, mates, database, turn, move_aside, bed);
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_not_equal(mates[i].rv, APR_SUCCESS);
-        assert_int_equal(mates[i].changed, -7);
-        assert_non_null(strstr(mates[i].message, bed->file));
-    }
-    assert_int_equal(rename(apr_pstrcat(bed->pool, bed->file, ".aside", NULL), bed->file), 0);
+    assert_int_equal(rename(bed->file, aside), 0);
+    all_fail(bed, database, turn, bed->file);
+    assert_int_equal(rename(aside, bed->file), 0);
     clock_shift(apr_time_from_msec(600));
     assert_null(try_put(bed, database, "last"));
     assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 2);
-}
-
-static void hold(void *raw)
-{
-    raw_run(raw, "BEGIN IMMEDIATE");
 }
 
 /* By a process that takes no turns, for longer than one waits: nothing is done, and nobody told so. */
@@ -792,21 +771,13 @@ static void fail_a_group_while_another_writes(void **state)
     journal_bed_t *bed = journal_bed(state);
     turn_t *turn = turn_make();
     database_t *database = begin_with(bed, turn);
-    mate_t mates[THREADS] = {0};
     raw_t *raw = raw_open(bed);
     assert_null(try_put(bed, database, "first"));
-    for (int i = 0; i < THREADS; i++) {
-        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
-    }
+    raw_run(raw, "BEGIN IMMEDIATE");
     apr_time_t begun = apr_time_now();
-    run_mates(bed, mates, database, turn, hold, raw);
+    all_fail(bed, database, turn, "database is locked");
     /* One after the other would be twenty times as long. */
     assert_in_range(apr_time_now() - begun, apr_time_from_msec(1500), apr_time_from_sec(20));
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_not_equal(mates[i].rv, APR_SUCCESS);
-        assert_int_equal(mates[i].changed, -7);
-        assert_non_null(strstr(mates[i].message, "database is locked"));
-    }
     raw_run(raw, "ROLLBACK");
     raw_close(raw);
     assert_null(try_put(bed, database, "last"));
