@@ -129,6 +129,9 @@ X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
     if (wanted->purpose) {
         extension_add(certificate, NID_ext_key_usage, wanted->purpose);
     }
+    if (wanted->crl_at) {
+        extension_add(certificate, NID_crl_distribution_points, apr_pstrcat(pki->pool, "URI:", wanted->crl_at, NULL));
+    }
     if (wanted->critical) {
         X509_EXTENSION *extension = unknown_extension(wanted->critical, 1);
 
