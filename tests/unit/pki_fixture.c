@@ -406,7 +406,8 @@ static void attributes_add(CMS_SignerInfo *info, const pki_message_t *m)
         attribute_add(info, m, PKI_FAIL_INFO, SCEP_OID_FAIL_INFO, V_ASN1_PRINTABLESTRING, bytes_of_text(m->fail_info));
     }
     if (m->text) {
-        attribute_add(info, m, PKI_FAIL_INFO_TEXT, SCEP_OID_FAIL_INFO_TEXT, V_ASN1_UTF8STRING, bytes_of_text(m->text));
+        attribute_add(info, m, PKI_FAIL_INFO_TEXT, SCEP_OID_FAIL_INFO_TEXT,
+                      m->text_type ? m->text_type : V_ASN1_UTF8STRING, bytes_of_text(m->text));
     }
 }
 

@@ -95,6 +95,7 @@ typedef struct pki_message_t {
     const char *status;     /* or NULL */
     const char *fail_info;  /* or NULL */
     const char *text;       /* failInfoText, or NULL */
+    int text_type;          /* of it, V_ASN1_…; 0: UTF8String */
     bytes_t transaction_id;
     bytes_t sender_nonce;
     bytes_t recipient_nonce; /* or empty */
