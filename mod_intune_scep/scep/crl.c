@@ -395,7 +395,7 @@ static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer, co
     return found;
 }
 
-/* What the lists of an issuer lack, none of which counts for a certificate; to stand behind "has no list of the issuer". */
+/* What the lists of an issuer lack, none of which counts for a certificate. To stand behind "has no list". */
 static const char *lack_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
 {
     int i = 0;

@@ -183,12 +183,12 @@ static const char *request_prove(scep_request_t *request, const scep_identity_t 
 }
 
 /*
- * From the plaintext to what GetCert and GetCRL ask for. No step of it takes noticeable time, but nothing in it is signed:
- * if all that has the form were taken, the blocks of somebody else's message could be tried in it until one fits, which
- * would decrypt them (Vaudenay 2002). A CA's name cannot be put together of such blocks.
+ * From the plaintext to what GetCert and GetCRL ask for. No step of it takes noticeable time, but nothing in it is
+ * signed: if all that has the form were taken, the blocks of somebody else's message could be tried in it until one fits,
+ * which would decrypt them (Vaudenay 2002). A CA's name cannot be put together of such blocks.
  */
-static const char *inquiry_read(scep_request_t *request, const scep_identity_t *identity, bytes_t plain, const char *why,
-                                apr_pool_t *pool)
+static const char *inquiry_read(scep_request_t *request, const scep_identity_t *identity, bytes_t plain,
+                                const char *why, apr_pool_t *pool)
 {
     scep_inquiry_t inquiry = {.issuer = NULL};
 

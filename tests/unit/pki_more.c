@@ -29,14 +29,15 @@ static DIST_POINT_NAME *distribution_point_make(const pki_crl_t *wanted)
     DIST_POINT_NAME *name = DIST_POINT_NAME_new();
     GENERAL_NAME *uri = GENERAL_NAME_new();
     ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+    X509_NAME_ENTRY *part = NULL;
 
     must(name && uri && text && ASN1_STRING_set(text, wanted->at ? wanted->at : "", -1));
     GENERAL_NAME_set0_value(uri, GEN_URI, text);
     name->type = wanted->relative ? 1 : 0;
     if (wanted->relative) {
         name->name.relativename = sk_X509_NAME_ENTRY_new_null();
-        must(sk_X509_NAME_ENTRY_push(name->name.relativename,
-                                     X509_NAME_ENTRY_dup(X509_NAME_get_entry(X509_get_subject_name(wanted->issuer), 0))));
+        part = X509_NAME_ENTRY_dup(X509_NAME_get_entry(X509_get_subject_name(wanted->issuer), 0));
+        must(part && sk_X509_NAME_ENTRY_push(name->name.relativename, part));
         GENERAL_NAME_free(uri);
     } else {
         name->name.fullname = sk_GENERAL_NAME_new_null();

@@ -286,8 +286,8 @@ static void no_padding_oracle(void **state)
             scep_request_t *request = NULL;
 
             message.content = tampered(envelope, cases[i].head, chosen);
-            taken += scep_request_open(&request, pki->identity, &pki->policy, pki_message_make(pki, &message, pool), pool,
-                                       result_make(pool)) == APR_SUCCESS;
+            taken += scep_request_open(&request, pki->identity, &pki->policy, pki_message_make(pki, &message, pool),
+                                       pool, result_make(pool)) == APR_SUCCESS;
         }
         print_message("%s: %d of 256 taken\n", cases[i].name, taken);
         assert_true(taken == 0 || taken == 256);
