@@ -36,9 +36,15 @@ static void judge_certrep(transaction_t *t, bytes_t body)
     }
 }
 
+/* Its own trouble, or that of something before it: 408 is a time-out, 429 comes of too many requests. */
+static bool may_pass(int http_status)
+{
+    return http_status >= 500 || http_status == 408 || http_status == 429;
+}
+
 static void judge(transaction_t *t, int http_status, bytes_t body, bool complete)
 {
-    if (http_status >= 500) {
+    if (may_pass(http_status)) {
         result_set(t->result, PROBLEM_CA_ERROR, "HTTP %d", http_status);
     } else if (!complete) {
         result_set(t->result, PROBLEM_CA_TRUNCATED, "after %" APR_SIZE_T_FMT " bytes", body.len);

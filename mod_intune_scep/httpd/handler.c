@@ -214,6 +214,18 @@ static void keep_others_away(request_rec *r)
     apr_table_setn(r->subprocess_env, "no-brotli", "1");
 }
 
+/*
+ * A body that an operation does not have is not read, and on the way to the CA the request loses the headers that tell of
+ * it: the connection ends with this request, or the body would be taken for the next one.
+ */
+static void leave_body(request_rec *r)
+{
+    const char *length = apr_table_get(r->headers_in, "Content-Length");
+    if (apr_table_get(r->headers_in, "Transfer-Encoding") || (length && length[strspn(length, "0")])) {
+        r->connection->keepalive = AP_CONN_CLOSE;
+    }
+}
+
 int handler(request_rec *r)
 {
     const settings_t *settings = settings_of_request(r);
@@ -241,7 +253,11 @@ int handler(request_rec *r)
         return refuse(r, site, PROBLEM_METHOD,
                       apr_psprintf(r->pool, "%s instead of GET or POST", r->header_only ? "HEAD" : "another method"));
     }
-    switch (scep_query_parse(r->args, &message, r->pool)) {
+    scep_operation_t operation = scep_query_parse(r->args, &message, r->pool);
+    if (operation != SCEP_OP_PKIOPERATION || r->method_number != M_POST) {
+        leave_body(r);
+    }
+    switch (operation) {
     case SCEP_OP_GETCACAPS:
         return get_ca_caps(r, site);
     case SCEP_OP_GETCACERT:

@@ -16,6 +16,8 @@
 
 /* Large CAs have lists of several megabytes. */
 enum { FILE_MAX = 64 * 1024 * 1024 };
+/* How far the clock of the CA may be ahead of ours. */
+#define CA_CLOCK_AHEAD apr_time_from_sec(5 * 60)
 
 struct scep_crls_t {
     const scep_engine_t *engine;
@@ -163,8 +165,9 @@ static const char *list_scope_check(X509_CRL *list)
     for (i = 0; i < X509_CRL_get_ext_count(list); i++) {
         X509_EXTENSION *extension = X509_CRL_get_ext(list, i);
 
-        if (X509_EXTENSION_get_critical(extension) &&
-            OBJ_obj2nid(X509_EXTENSION_get_object(extension)) != NID_issuing_distribution_point) {
+        int nid = OBJ_obj2nid(X509_EXTENSION_get_object(extension));
+
+        if (nid == NID_delta_crl || (X509_EXTENSION_get_critical(extension) && nid != NID_issuing_distribution_point)) {
             return "has a critical extension that is not understood (a delta list, perhaps)";
         }
     }
@@ -174,6 +177,8 @@ static const char *list_scope_check(X509_CRL *list)
         why = i == -1 ? NULL : "has an issuingDistributionPoint that cannot be read";
     } else if (point->onlyCA > 0 || point->onlyattr > 0 || point->indirectCRL > 0 || point->onlysomereasons) {
         why = "is indirect, or not for users' certificates and all reasons";
+    } else if (point->distpoint && point->distpoint->type != 0) {
+        why = "has a distribution point that is named relative to its issuer, which is not understood";
     }
     ISSUING_DIST_POINT_free(point);
     ERR_clear_error();
@@ -306,7 +311,75 @@ static void lists_refresh(scep_crls_t *crls, apr_pool_t *pool)
     apr_pool_destroy(scratch);
 }
 
-static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
+static bool names_meet(const GENERAL_NAMES *some, const GENERAL_NAMES *others)
+{
+    int i = 0;
+    int j = 0;
+
+    for (i = 0; i < sk_GENERAL_NAME_num(some); i++) {
+        for (j = 0; j < sk_GENERAL_NAME_num(others); j++) {
+            if (GENERAL_NAME_cmp(sk_GENERAL_NAME_value(some, i), sk_GENERAL_NAME_value(others, j)) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Whether one of the certificate's distribution points has one of these names. */
+static bool is_distributed_at(const X509 *certificate, const GENERAL_NAMES *names)
+{
+    CRL_DIST_POINTS *points = X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL);
+    bool found = false;
+    int i = 0;
+
+    for (i = 0; points && !found && i < sk_DIST_POINT_num(points); i++) {
+        const DIST_POINT_NAME *name = sk_DIST_POINT_value(points, i)->distpoint;
+
+        found = name && name->type == 0 && names_meet(names, name->name.fullname);
+    }
+    CRL_DIST_POINTS_free(points);
+    return found;
+}
+
+/*
+ * A list with a distribution point may be one of the parts into which a CA divides its certificates: it tells of those
+ * that name the same point (RFC 5280 section 6.3.3).
+ */
+static bool is_about(const X509_CRL *list, const X509 *certificate)
+{
+    ISSUING_DIST_POINT *point = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    bool about = !point || !point->distpoint || is_distributed_at(certificate, point->distpoint->name.fullname);
+
+    ISSUING_DIST_POINT_free(point);
+    return about;
+}
+
+static bool is_before(const ASN1_TIME *time, apr_time_t when)
+{
+    struct tm tm = {0};
+
+    return !time || !ASN1_TIME_to_tm(time, &tm) || apr_time_from_sec(timegm(&tm)) < when;
+}
+
+static bool is_past(const ASN1_TIME *time)
+{
+    return is_before(time, clock_now());
+}
+
+static bool is_of(const X509_CRL *list, const X509_NAME *issuer)
+{
+    return X509_NAME_cmp(X509_CRL_get_issuer(list), issuer) == 0;
+}
+
+/* One that was made in advance knows nothing of what was revoked since. */
+static bool has_begun(const X509_CRL *list)
+{
+    return is_before(X509_CRL_get0_lastUpdate(list), clock_now() + CA_CLOCK_AHEAD);
+}
+
+/* The list that has begun last, of those of an issuer, or of those about a certificate where there is one. */
+static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer, const X509 *certificate)
 {
     X509_CRL *found = NULL;
     int i = 0;
@@ -314,8 +387,7 @@ static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
     for (i = 0; i < sk_X509_CRL_num(lists); i++) {
         X509_CRL *list = sk_X509_CRL_value(lists, i);
 
-        /* Of several, the one that says most. */
-        if (X509_NAME_cmp(X509_CRL_get_issuer(list), issuer) == 0 &&
+        if (is_of(list, issuer) && has_begun(list) && (!certificate || is_about(list, certificate)) &&
             (!found || ASN1_TIME_compare(X509_CRL_get0_lastUpdate(list), X509_CRL_get0_lastUpdate(found)) > 0)) {
             found = list;
         }
@@ -323,21 +395,32 @@ static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
     return found;
 }
 
-static bool is_past(const ASN1_TIME *time)
+/* What the lists of an issuer lack, none of which counts for a certificate. To stand behind "has no list". */
+static const char *lack_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
 {
-    struct tm tm = {0};
+    int i = 0;
 
-    return !time || !ASN1_TIME_to_tm(time, &tm) || apr_time_from_sec(timegm(&tm)) < clock_now();
+    if (list_of(lists, issuer, NULL)) {
+        return " for its distribution point";
+    }
+    for (i = 0; i < sk_X509_CRL_num(lists); i++) {
+        if (is_of(sk_X509_CRL_value(lists, i), issuer)) {
+            return " that has begun yet";
+        }
+    }
+    return "";
 }
 
 static scep_revocation_t look_up(const scep_crls_t *crls, X509 *certificate, apr_pool_t *pool, const char **why)
 {
-    X509_CRL *list = list_of(crls->lists, X509_get_issuer_name(certificate));
+    const X509_NAME *issuer = X509_get_issuer_name(certificate);
+    X509_CRL *list = list_of(crls->lists, issuer, certificate);
     const char *wrong = crls->wrong ? apr_psprintf(pool, " (and its newest version is refused: %s)", crls->wrong) : "";
     X509_REVOKED *entry = NULL;
 
     if (!list) {
-        *why = apr_psprintf(pool, "%s has no list of the certificate's issuer%s", crls->path, wrong);
+        *why = apr_psprintf(pool, "%s has no list of the certificate's issuer%s%s", crls->path,
+                            lack_of(crls->lists, issuer), wrong);
         return REVOCATION_UNKNOWN;
     }
     /* Without nextUpdate nobody promises a newer one, so that it never expires. */
@@ -374,9 +457,13 @@ const char *scep_crls_expired(scep_crls_t *crls, apr_pool_t *pool)
     for (i = 0; !why && i < sk_X509_CRL_num(crls->lists); i++) {
         X509_CRL *list = sk_X509_CRL_value(crls->lists, i);
 
-        if (X509_CRL_get0_nextUpdate(list) && is_past(X509_CRL_get0_nextUpdate(list))) {
-            why = apr_psprintf(pool, "the list of \"%s\" in %s has expired",
-                               text_escape(pool, scep_name_print(X509_CRL_get_issuer(list), pool), 200), crls->path);
+        bool expired = X509_CRL_get0_nextUpdate(list) && is_past(X509_CRL_get0_nextUpdate(list));
+
+        /* One for later may lie beside the one that is valid now. */
+        if (expired || !list_of(crls->lists, X509_CRL_get_issuer(list), NULL)) {
+            why = apr_psprintf(pool, "the list of \"%s\" in %s %s",
+                               text_escape(pool, scep_name_print(X509_CRL_get_issuer(list), pool), 200), crls->path,
+                               expired ? "has expired" : "has not begun yet");
         }
     }
     apr_thread_mutex_unlock(crls->mutex);

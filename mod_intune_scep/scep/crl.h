@@ -13,14 +13,15 @@
 typedef struct scep_crls_t scep_crls_t;
 
 typedef enum scep_revocation_t {
-    REVOCATION_NONE,   /**< the list of its issuer, valid now, does not have it */
+    REVOCATION_NONE,   /**< the list of its issuer and distribution point, valid now, does not have it */
     REVOCATION_IS,     /**< it is revoked */
-    REVOCATION_UNKNOWN /**< there is no list of its issuer that is valid now */
+    REVOCATION_UNKNOWN /**< there is no such list that is valid now */
 } scep_revocation_t;
 
 /**
  * Reads the lists of a file, PEM (several) or DER (one). Each must be signed by a CA of `chain`, complete, and for
- * users' certificates. An expired one is taken: it answers REVOCATION_UNKNOWN. `chain` must live as long as `pool`.
+ * users' certificates. An expired one is taken: it answers REVOCATION_UNKNOWN, as one whose thisUpdate is more than
+ * five minutes ahead. One with an issuingDistributionPoint is about certificates that name the same point. `chain` must live as long as `pool`.
  * @param message on failure: one sentence naming the path. APR_EGENERAL, or the errno of opening.
  */
 apr_status_t scep_crls_make(scep_crls_t **crls, const scep_engine_t *engine, STACK_OF(X509) * chain, const char *path,

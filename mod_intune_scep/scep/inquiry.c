@@ -45,6 +45,19 @@ const char *scep_inquiry_open(scep_inquiry_t *inquiry, bytes_t der, apr_pool_t *
     return len > 0 && inquiry->serial ? NULL : "it is not an IssuerAndSerialNumber";
 }
 
+bool scep_inquiry_is_for(const scep_inquiry_t *inquiry, STACK_OF(X509) * chain)
+{
+    PKCS7_ISSUER_AND_SERIAL *read = inquiry_read(inquiry->der);
+    bool found = false;
+    int i = 0;
+
+    for (i = 0; read && !found && i < sk_X509_num(chain); i++) {
+        found = X509_NAME_cmp(X509_get_subject_name(sk_X509_value(chain, i)), read->issuer) == 0;
+    }
+    PKCS7_ISSUER_AND_SERIAL_free(read);
+    return found;
+}
+
 bool scep_inquiry_names(const scep_inquiry_t *inquiry, X509 *certificate)
 {
     PKCS7_ISSUER_AND_SERIAL *read = inquiry_read(inquiry->der);

@@ -26,13 +26,6 @@ typedef struct scep_inquiry_t {
     const char *serial; /**< upper-case hex */
 } scep_inquiry_t;
 
-/** What CertPoll names: an IssuerAndSubject. It is the transactionID that tells which request is meant. */
-typedef struct scep_poll_t {
-    bytes_t der;
-    const char *issuer;  /**< RFC 4514, UTF-8, as it is: escape it before it is logged */
-    const char *subject; /**< likewise; "" where it is empty, as many a CSR's is */
-} scep_poll_t;
-
 /** A device's message, filled from top to bottom while it is opened. */
 typedef struct scep_request_t {
     const char *transaction_id;  /**< as sent, printable ASCII, 1 to 255 characters */
@@ -44,7 +37,6 @@ typedef struct scep_request_t {
     unsigned cipher;             /**< of its envelope, one bit; 0 unknown */
     csr_t csr;                   /**< with PKCSReq and RenewalReq; proved: self-signature and key binding hold */
     scep_inquiry_t inquiry;      /**< with GetCert and GetCRL */
-    scep_poll_t poll;            /**< with CertPoll */
 } scep_request_t;
 
 /** Whether it is a PKCSReq or RenewalReq: such a message has a CSR. */
@@ -62,9 +54,9 @@ static inline bool scep_type_is_inquiry(scep_message_type_t type)
 /**
  * Opens a device's message: verifies the signature, decrypts the envelope, verifies the CSR and that its key is the
  * signer's (PKCSReq) or that the signer's certificate is a valid one of the CA and not revoked (RenewalReq). GetCert
- * and GetCRL need such a signer, too, and hold an IssuerAndSerialNumber instead of a CSR. Anybody may sign a CertPoll,
- * which holds an IssuerAndSubject: nothing in it is proved but that `signer_key_sha256` is that of its signer's key, and
- * the caller has to know the transaction and that key.
+ * and GetCRL need such a signer, too, and hold an IssuerAndSerialNumber instead of a CSR, of a CA of the chain. Anybody
+ * may sign a CertPoll: nothing in it is proved but that `signer_key_sha256` is that of its signer's key, and the caller
+ * has to know the transaction and that key. Its envelope stays closed, for nothing depends on what is in it.
  *
  * On failure `request` is still set, if transactionID and senderNonce could be read: then the device can be told by
  * CertRep. Otherwise it is NULL and the problem is PROBLEM_NOT_SCEP. Every failure between decryption and the proof of

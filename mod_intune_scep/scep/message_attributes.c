@@ -17,6 +17,12 @@ static const struct {
     [ATTRIBUTE_FAIL_INFO_TEXT] = {"failInfoText", SCEP_OID_FAIL_INFO_TEXT, V_ASN1_UTF8STRING},
 };
 
+/* CAs in Go write failInfoText as a PrintableString where it fits into one, and those characters are the same in both. */
+static bool is_of_type(const ASN1_TYPE *value, int type)
+{
+    return value->type == type || (type == V_ASN1_UTF8STRING && value->type == V_ASN1_PRINTABLESTRING);
+}
+
 static void attribute_read(scep_attribute_t *attribute, X509_ATTRIBUTE *found, int type)
 {
     const ASN1_TYPE *value = NULL;
@@ -24,7 +30,7 @@ static void attribute_read(scep_attribute_t *attribute, X509_ATTRIBUTE *found, i
     if (attribute->state == ATTRIBUTE_MISSING && X509_ATTRIBUTE_count(found) == 1) {
         value = X509_ATTRIBUTE_get0_type(found, 0);
     }
-    if (!value || value->type != type) {
+    if (!value || !is_of_type(value, type)) {
         attribute->state = ATTRIBUTE_ODD;
         attribute->value.data = NULL;
         attribute->value.len = 0;

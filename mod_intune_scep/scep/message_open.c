@@ -182,15 +182,26 @@ static const char *request_prove(scep_request_t *request, const scep_identity_t 
     return why;
 }
 
-/* From the plaintext to what GetCert, GetCRL and CertPoll name. Nothing in it is signed, and no step of it takes
- * noticeable time. */
-static const char *names_read(scep_request_t *request, bytes_t plain, const char *why, apr_pool_t *pool)
+/*
+ * From the plaintext to what GetCert and GetCRL ask for. No step of it takes noticeable time, but nothing in it is
+ * signed: if all that has the form were taken, the blocks of somebody else's message could be tried in it until one fits,
+ * which would decrypt them (Vaudenay 2002). A CA's name cannot be put together of such blocks.
+ */
+static const char *inquiry_read(scep_request_t *request, const scep_identity_t *identity, bytes_t plain,
+                                const char *why, apr_pool_t *pool)
 {
-    if (why) {
-        return why;
+    scep_inquiry_t inquiry = {.issuer = NULL};
+
+    if (!why) {
+        why = scep_inquiry_open(&inquiry, plain, pool);
     }
-    return request->type == SCEP_CERTPOLL ? scep_poll_open(&request->poll, plain, pool)
-                                          : scep_inquiry_open(&request->inquiry, plain, pool);
+    if (!why && !scep_inquiry_is_for(&inquiry, identity->chain)) {
+        why = "its issuer is not in IntuneScepCAChain";
+    }
+    if (!why) {
+        request->inquiry = inquiry;
+    }
+    return why;
 }
 
 static apr_status_t request_decrypt(scep_request_t *request, outer_t *outer, const scep_identity_t *identity,
@@ -211,10 +222,14 @@ static apr_status_t request_decrypt(scep_request_t *request, outer_t *outer, con
         status = result_set(result, PROBLEM_BAD_ALGORITHM, "the content cipher is %s", name);
         goto end;
     }
+    /* Nothing depends on what is in a CertPoll: what is not decrypted tells nobody anything. */
+    if (request->type == SCEP_CERTPOLL) {
+        goto end;
+    }
     plain = scep_envelope_decrypt(envelope, identity->engine, identity->device_certificate, identity->device_key, &why);
     why = scep_type_has_csr(request->type)
               ? request_prove(request, identity, outer->content.len, scep_bio_peek(plain), why, pool)
-              : names_read(request, scep_bio_peek(plain), why, pool);
+              : inquiry_read(request, identity, scep_bio_peek(plain), why, pool);
     if (why) {
         status = result_set(result, PROBLEM_BAD_ENVELOPE, "%s", why);
     }

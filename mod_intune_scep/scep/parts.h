@@ -82,7 +82,17 @@ const char *scep_inquiry_open(scep_inquiry_t *inquiry, bytes_t der, apr_pool_t *
 bool scep_inquiry_names(const scep_inquiry_t *inquiry, X509 *certificate);
 bool scep_inquiry_covers(const scep_inquiry_t *inquiry, const X509_CRL *list);
 
+/** Whether it is of a CA of this chain. */
+bool scep_inquiry_is_for(const scep_inquiry_t *inquiry, STACK_OF(X509) *chain);
+
 /* poll.c */
+
+/** What CertPoll names: an IssuerAndSubject. It is the transactionID that tells which request is meant. */
+typedef struct scep_poll_t {
+    bytes_t der;
+    const char *issuer;  /**< RFC 4514, UTF-8, as it is: escape it before it is logged */
+    const char *subject; /**< likewise; "" where it is empty, as many a CSR's is */
+} scep_poll_t;
 
 /** Reads an IssuerAndSubject, nothing behind it. NULL, or what is wrong. */
 const char *scep_poll_open(scep_poll_t *poll, bytes_t der, apr_pool_t *pool);

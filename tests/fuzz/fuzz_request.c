@@ -126,9 +126,7 @@ static void taken_check(const scep_request_t *request, const pki_message_t *mess
     if (scep_type_has_csr(request->type)) {
         fuzz_check(layer == FUZZ_ENVELOPE_IS || bytes_equal(request->csr.der, message->plain));
         fuzz_check(request->csr.challenges <= 1 && !request->csr.has_sid);
-    } else if (request->type == SCEP_CERTPOLL) {
-        fuzz_check(request->poll.issuer && request->poll.subject);
-    } else {
+    } else if (scep_type_is_inquiry(request->type)) {
         fuzz_check(request->inquiry.issuer && request->inquiry.serial);
     }
 }

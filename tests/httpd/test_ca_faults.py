@@ -18,6 +18,7 @@ MODES = {
     "truncate": ({"mode": "truncate"}, (1203,), 503),
     "stall": ({"mode": "stall", "seconds": 5}, (1201, 1203), 503),
     "drop": ({"mode": "drop"}, (1202, 1203), 503),
+    "status 429": ({"mode": "status", "status": 429}, (1202,), 503),
     "html": ({"mode": "html"}, (1206,), 502),
     "empty": ({"mode": "empty"}, (1206,), 502),
     "other transaction": ({"mode": "other_transaction"}, (1208,), 502),

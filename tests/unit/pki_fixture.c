@@ -129,6 +129,9 @@ X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
     if (wanted->purpose) {
         extension_add(certificate, NID_ext_key_usage, wanted->purpose);
     }
+    if (wanted->crl_at) {
+        extension_add(certificate, NID_crl_distribution_points, apr_pstrcat(pki->pool, "URI:", wanted->crl_at, NULL));
+    }
     if (wanted->critical) {
         X509_EXTENSION *extension = unknown_extension(wanted->critical, 1);
 
@@ -403,7 +406,8 @@ static void attributes_add(CMS_SignerInfo *info, const pki_message_t *m)
         attribute_add(info, m, PKI_FAIL_INFO, SCEP_OID_FAIL_INFO, V_ASN1_PRINTABLESTRING, bytes_of_text(m->fail_info));
     }
     if (m->text) {
-        attribute_add(info, m, PKI_FAIL_INFO_TEXT, SCEP_OID_FAIL_INFO_TEXT, V_ASN1_UTF8STRING, bytes_of_text(m->text));
+        attribute_add(info, m, PKI_FAIL_INFO_TEXT, SCEP_OID_FAIL_INFO_TEXT,
+                      m->text_type ? m->text_type : V_ASN1_UTF8STRING, bytes_of_text(m->text));
     }
 }
 

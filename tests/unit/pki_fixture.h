@@ -51,6 +51,7 @@ typedef struct pki_certificate_t {
     const char *usage;    /* "digitalSignature,keyEncipherment", or NULL */
     const char *purpose;  /* extended key usage, or NULL */
     const char *critical; /* OID of a critical extension that nobody knows, or NULL */
+    const char *crl_at;   /* URI of a CRL distribution point, or NULL */
     const char *digest;   /* NULL: SHA-256 */
     long serial;          /* 0: a fresh one */
 } pki_certificate_t;
@@ -94,6 +95,7 @@ typedef struct pki_message_t {
     const char *status;     /* or NULL */
     const char *fail_info;  /* or NULL */
     const char *text;       /* failInfoText, or NULL */
+    int text_type;          /* of it, V_ASN1_…; 0: UTF8String */
     bytes_t transaction_id;
     bytes_t sender_nonce;
     bytes_t recipient_nonce; /* or empty */
@@ -153,6 +155,8 @@ typedef struct pki_crl_t {
     bool for_ever;   /* without nextUpdate */
     bool delta;      /* a delta list */
     bool only_cas;   /* an issuingDistributionPoint for CA certificates only */
+    const char *at;  /* URI of its distribution point, or NULL */
+    bool relative;   /* a distribution point named relative to the issuer */
     int at_entry;    /* NID of an extension of the first entry, or 0 */
     bool critical;   /* as that is */
     const char *is;  /* what is in it, DER */

@@ -24,6 +24,28 @@ static apr_status_t key_end(void *data)
     return APR_SUCCESS;
 }
 
+static DIST_POINT_NAME *distribution_point_make(const pki_crl_t *wanted)
+{
+    DIST_POINT_NAME *name = DIST_POINT_NAME_new();
+    GENERAL_NAME *uri = GENERAL_NAME_new();
+    ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+    X509_NAME_ENTRY *part = NULL;
+
+    must(name && uri && text && ASN1_STRING_set(text, wanted->at ? wanted->at : "", -1));
+    GENERAL_NAME_set0_value(uri, GEN_URI, text);
+    name->type = wanted->relative ? 1 : 0;
+    if (wanted->relative) {
+        name->name.relativename = sk_X509_NAME_ENTRY_new_null();
+        part = X509_NAME_ENTRY_dup(X509_NAME_get_entry(X509_get_subject_name(wanted->issuer), 0));
+        must(part && sk_X509_NAME_ENTRY_push(name->name.relativename, part));
+        GENERAL_NAME_free(uri);
+    } else {
+        name->name.fullname = sk_GENERAL_NAME_new_null();
+        must(sk_GENERAL_NAME_push(name->name.fullname, uri));
+    }
+    return name;
+}
+
 static void crl_extensions_add(X509_CRL *list, const pki_crl_t *wanted)
 {
     if (wanted->delta) {
@@ -32,11 +54,12 @@ static void crl_extensions_add(X509_CRL *list, const pki_crl_t *wanted)
         must(number && ASN1_INTEGER_set(number, 1) && X509_CRL_add1_ext_i2d(list, NID_delta_crl, number, 1, 0));
         ASN1_INTEGER_free(number);
     }
-    if (wanted->only_cas) {
+    if (wanted->only_cas || wanted->at || wanted->relative) {
         ISSUING_DIST_POINT *point = ISSUING_DIST_POINT_new();
 
         must(point);
-        point->onlyCA = 0xff;
+        point->onlyCA = wanted->only_cas ? 0xff : -1;
+        point->distpoint = wanted->at || wanted->relative ? distribution_point_make(wanted) : NULL;
         must(X509_CRL_add1_ext_i2d(list, NID_issuing_distribution_point, point, 1, 0));
         ISSUING_DIST_POINT_free(point);
     }

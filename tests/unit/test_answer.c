@@ -144,6 +144,12 @@ static void refusals(void **state)
     assert_int_equal(answer->fail_info, SCEP_BAD_CERT_ID);
     assert_string_equal(answer->fail_info_text, "not today \xc3\xbc");
     assert_null(answer->certificate);
+    message.text = "invalid challenge password";
+    message.text_type = V_ASN1_PRINTABLESTRING;
+    answer = open_expecting("ok/FAILURE with text as step-ca writes it", &message, PROBLEM_NONE);
+    assert_string_equal(answer->fail_info_text, "invalid challenge password");
+    message.text_type = V_ASN1_OCTET_STRING;
+    assert_null(open_expecting("ok/FAILURE with text of another type", &message, PROBLEM_NONE)->fail_info_text);
     message.fail_info = "0";
     message.text = NULL;
     answer = open_expecting("ok/FAILURE without text", &message, PROBLEM_NONE);

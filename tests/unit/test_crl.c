@@ -112,6 +112,7 @@ static void files(void **state)
     pki_crl_t delta = list();
     pki_crl_t only_cas = list();
     pki_crl_t stranger = list();
+    pki_crl_t relative = list();
     pki_crl_t plain = list();
     bytes_t der = pki_crl_make(pki, &plain, pool);
     bytes_t nothing = {NULL, 0};
@@ -129,7 +130,8 @@ static void files(void **state)
                  {"fail/forged", {NULL, 0}, "not signed"},
                  {"fail/delta", {NULL, 0}, "delta"},
                  {"fail/for CAs", {NULL, 0}, "users"},
-                 {"fail/stranger", {NULL, 0}, "not in the configured chain"}};
+                 {"fail/stranger", {NULL, 0}, "not in the configured chain"},
+                 {"fail/relative distribution point", {NULL, 0}, "relative"}};
     unsigned i = 0;
 
     (void)state;
@@ -141,7 +143,9 @@ static void files(void **state)
     cases[6].bytes = pki_crl_make(pki, &forged, pool);
     cases[7].bytes = pki_crl_make(pki, &delta, pool);
     cases[8].bytes = pki_crl_make(pki, &only_cas, pool);
+    relative.relative = true;
     cases[9].bytes = pki_crl_make(pki, &stranger, pool);
+    cases[10].bytes = pki_crl_make(pki, &relative, pool);
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         scep_crls_t *crls = NULL;
         const char *message = NULL;
@@ -235,6 +239,82 @@ static void expired_lists(void **state)
     unlink(path());
 }
 
+static X509 *leaf_at(const char *place)
+{
+    pki_certificate_t wanted = {.subject = "device",
+                                .key = pki->device_key,
+                                .issuer = pki->ca,
+                                .issuer_key = pki->ca_key,
+                                .crl_at = place};
+
+    return pki_certificate_make(pki, &wanted);
+}
+
+/* A CA with many certificates has many lists, and each certificate names its own. */
+static void parts(void **state)
+{
+    static const char ONE[] = "http://ca.example/crl?part=1";
+    static const char TWO[] = "http://ca.example/crl?part=2";
+    X509 *at_one = leaf_at(ONE);
+    X509 *at_two = leaf_at(TWO);
+    X509 *revoked_at_two = leaf_at(TWO);
+    pki_crl_t whole = list();
+    pki_crl_t one = list();
+    pki_crl_t two = list();
+    scep_crls_t *crls = NULL;
+    const char *why = NULL;
+
+    (void)state;
+    one.at = ONE;
+    two.at = TWO;
+    two.from = -1000;
+    two.revoked[0] = revoked_at_two;
+    file_write(pki_crl_make(pki, &one, pool));
+    crls = load();
+    expect(crls, at_one, REVOCATION_NONE);
+    expect(crls, at_two, REVOCATION_UNKNOWN);
+    expect(crls, good, REVOCATION_UNKNOWN);
+    scep_crls_check(crls, at_two, pool, &why);
+    assert_non_null(strstr(why, "distribution point"));
+    file_write(to_pem(pki_crl_make(pki, &one, pool), pki_crl_make(pki, &two, pool)));
+    expect(crls, at_one, REVOCATION_NONE);
+    expect(crls, at_two, REVOCATION_NONE);
+    expect(crls, revoked_at_two, REVOCATION_IS);
+    whole.revoked[1] = at_one;
+    file_write(pki_crl_make(pki, &whole, pool));
+    expect(crls, at_one, REVOCATION_IS);
+    expect(crls, at_two, REVOCATION_NONE);
+    unlink(path());
+}
+
+/* Made in advance, it does not know what was revoked since. */
+static void lists_for_later(void **state)
+{
+    pki_crl_t present = list();
+    pki_crl_t later = list();
+    bytes_t nothing = {NULL, 0};
+    scep_crls_t *crls = NULL;
+    const char *why = NULL;
+
+    (void)state;
+    present.revoked[1] = good;
+    later.from = 1000;
+    later.until = 100000;
+    file_write(to_pem(pki_crl_make(pki, &later, pool), pki_crl_make(pki, &present, pool)));
+    crls = load();
+    expect(crls, good, REVOCATION_IS);
+    assert_null(scep_crls_expired(crls, pool));
+    file_write(to_pem(pki_crl_make(pki, &later, pool), nothing));
+    expect(crls, good, REVOCATION_UNKNOWN);
+    scep_crls_check(crls, good, pool, &why);
+    assert_non_null(strstr(why, "begun"));
+    assert_non_null(strstr(scep_crls_expired(crls, pool), "begun"));
+    clock_shift(apr_time_from_sec(900));
+    expect(crls, good, REVOCATION_NONE);
+    clock_shift(0);
+    unlink(path());
+}
+
 /* Rotated, broken, gone and whole again. */
 static void changes(void **state)
 {
@@ -323,6 +403,8 @@ int main(void)
         cmocka_unit_test(entries),
         cmocka_unit_test(verdicts),
         cmocka_unit_test(expired_lists),
+        cmocka_unit_test(parts),
+        cmocka_unit_test(lists_for_later),
         cmocka_unit_test(changes),
         cmocka_unit_test(no_descriptor_is_left),
         cmocka_unit_test(signers_of_messages),

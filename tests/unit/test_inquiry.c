@@ -122,6 +122,11 @@ static void contents(void **state)
         open_expecting(cases[i].name, &message, PROBLEM_BAD_ENVELOPE);
     }
     message = asking("21");
+    message.plain = pki_inquiry_make(pki->ca, pool);
+    open_expecting("ok/of the root", &message, PROBLEM_NONE);
+    message.plain = pki_inquiry_make(pki->other, pool);
+    open_expecting("fail/of a CA that is not in the chain", &message, PROBLEM_BAD_ENVELOPE);
+    message = asking("21");
     message.recipient = pki->other;
     open_expecting("fail/other recipient", &message, PROBLEM_BAD_ENVELOPE);
 }

@@ -130,6 +130,8 @@ static void bad_answers(void **state)
         int reply;
         const char *hresult;
     } CASES[] = {{"fail/500", 500, true, PROBLEM_CA_ERROR, 503, "-2147012744"},
+                 {"fail/408", 408, true, PROBLEM_CA_ERROR, 503, "-2147012744"},
+                 {"fail/429", 429, true, PROBLEM_CA_ERROR, 503, "-2147012744"},
                  {"fail/truncated", 200, false, PROBLEM_CA_TRUNCATED, 503, "-2147012866"},
                  {"fail/404", 404, true, PROBLEM_CA_GARBAGE, 502, "-2147024883"},
                  {"fail/html", 200, true, PROBLEM_CA_GARBAGE, 502, "-2147024883"}};
