@@ -423,6 +423,14 @@ static void answer_fill(call_t *call, http_answer_t *answer, apr_pool_t *pool)
     }
 }
 
+static int tunnel_status(CURL *handle)
+{
+    long status = 0;
+
+    curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &status);
+    return (int)status;
+}
+
 /* As curl_easy_perform() does it, over the connections that are kept. */
 static CURLcode transfer(const call_t *call)
 {
@@ -471,6 +479,8 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
         answer->failure_text = "no HTTP status of three digits";
     else if (failure != HTTP_OK)
         answer->failure_text = text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
+    if (failure == HTTP_FAILED_PROXY)
+        answer->tunnel_status = tunnel_status(call->handle);
     if (failure != HTTP_OK)
         return failure;
     answer_fill(call, answer, pool);

@@ -59,6 +59,7 @@ typedef struct http_answer_t {
     http_failure_t failure;
     const char *failure_text;          /**< curl's words, escaped, when failure is set */
     int status;                        /**< HTTP status, 0 without an answer */
+    int tunnel_status;                 /**< what a proxy answered to CONNECT, with HTTP_FAILED_PROXY; 0 without */
     const char *content_type;          /**< escaped, or "" */
     const apr_array_header_t *headers; /**< const char *, one a line, raw; NULL unless asked for */
     bytes_t body;                      /**< NUL-terminated behind its end */

@@ -11,9 +11,15 @@
 
 enum { SERVICE_ANSWER_MAX = 64 * 1024, DESCRIPTION_MAX = 200 };
 
-/** The service is not there any more; anything else, a slow answer too, says nothing about its location. */
+/**
+ * The service is not there any more; anything else, a slow answer too, says nothing about its location. Where a proxy
+ * resolves and connects, only its answer to CONNECT tells that it did not succeed.
+ */
 static bool service_is_gone(const http_answer_t *answer)
 {
+    if (answer->failure == HTTP_FAILED_PROXY) {
+        return answer->tunnel_status / 100 == 5 || answer->tunnel_status == 404;
+    }
     if (answer->failure != HTTP_OK) {
         return answer->failure == HTTP_FAILED_RESOLVE || answer->failure == HTTP_FAILED_CONNECT;
     }

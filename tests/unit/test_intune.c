@@ -345,6 +345,33 @@ static void ok_refused_connection_is_looked_up_again(void **state)
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
 }
 
+/* The proxy resolves and connects: that the old place is gone is its answer to CONNECT. Its own refusals are not that. */
+static void ok_moved_service_is_found_through_a_proxy(void **state)
+{
+    static const struct {
+        int status;
+        bool gone;
+    } rows[] = {{500, true}, {502, true}, {503, true}, {504, true}, {404, true}, {403, false}, {407, false}};
+    bed_t *bed = *state;
+    assert_int_equal(setenv("https_proxy", fixture_url(bed->server), 1), 0);
+    bed->settings.http.proxy = NULL;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fixture_forget(bed->server);
+        fixture_on(bed->server, "old.example:443", NULL, -1, (fixture_reply_t){rows[i].status, "", NULL, 0, 0, false});
+        bed_endpoints(bed, "providerName", BED_SERVICE, "https://old.example/svc");
+        bed->settings.tenant = apr_psprintf(bed->pool, "tenant-1%d", rows[i].status);
+        fixture_on(bed->server, apr_psprintf(bed->pool, "/%s/", bed->settings.tenant), NULL, -1,
+                   (fixture_reply_t){200, NULL, "{\"access_token\":\"x\"}", 0, 0, false});
+        bed_attach(bed, &bed->settings);
+        assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+        assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), rows[i].gone ? 2 : 1);
+        bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
+        clock_shift(apr_time_from_sec(61 * (apr_time_t)(i + 1)));
+        assert_int_equal(bed_validate(bed) == APR_SUCCESS, rows[i].gone);
+    }
+    unsetenv("https_proxy");
+}
+
 static void fail_rediscovery_at_most_once_a_minute(void **state)
 {
     bed_t *bed = *state;
@@ -525,6 +552,7 @@ int main(void)
         BED_TEST(fail_report_keeps_the_token_trouble),
         BED_TEST(ok_moved_service_is_found_in_the_same_call),
         BED_TEST(ok_refused_connection_is_looked_up_again),
+        BED_TEST(ok_moved_service_is_found_through_a_proxy),
         BED_TEST(fail_rediscovery_at_most_once_a_minute),
         BED_TEST(ok_old_location_stays_when_graph_fails),
         BED_TEST(ok_location_is_renewed_ahead),
