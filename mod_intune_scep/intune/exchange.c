@@ -3,6 +3,7 @@
 #include "intune/intune_internal.h"
 #include "intune/retry.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <apr_lib.h>
@@ -195,6 +196,13 @@ static call_end_t end_of(const exchange_t *exchange)
     }
 }
 
+/** The errand's deadline. After the clock was set back it is far away: no call gets more than the whole budget. */
+static apr_time_t deadline_of(const errand_t *errand)
+{
+    apr_time_t most = clock_now() + errand->intune->settings.timeout;
+    return errand->deadline < most ? errand->deadline : most;
+}
+
 /** Tells whoever counts, but for a call that we ended ourselves. */
 static void tell(const errand_t *errand, const exchange_t *exchange, apr_pool_t *pool)
 {
@@ -239,7 +247,7 @@ void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool)
     request.headers = headers;
     request.body = exchange->body;
     request.body_length = exchange->body_length;
-    request.deadline = errand->deadline;
+    request.deadline = deadline_of(errand);
     request.max_answer = exchange->max_answer;
     request.keep_headers = log_enabled(errand->call->log, LOG_LEVEL_TRACE);
     trace_request(errand->call->log, exchange, &request, pool);
