@@ -12,7 +12,8 @@
 #include <json-c/json.h>
 #include <strings.h>
 
-enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12 };
+/* A word that is longer than a thumbprint of SHA-1 and a uuid is no word. */
+enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48 };
 
 static bool blank_from(bytes_t body, apr_size_t at)
 {
@@ -109,25 +110,75 @@ static const char *aadsts_of(bytes_t text, apr_pool_t *pool)
     return end > start ? apr_pstrmemdup(pool, (const char *)text.data, end) : NULL;
 }
 
-/** Intune has `code`, Graph `error.code`, Entra `error` and `error_description`. */
-static const char *code_of(struct json_object *json, apr_pool_t *pool)
+/** base64 of both kinds, also as a URL has it, and what holds a token's or a key's parts together. */
+static bool is_of_word(unsigned char c)
 {
+    return apr_isalnum(c) || (c != '\0' && strchr("+/=-_.~%", c) != NULL);
+}
+
+/** The length of a word that begins there and is too long to be one; 0 otherwise, and for what follows "https:". */
+static apr_size_t blob_there(bytes_t text, apr_size_t at)
+{
+    apr_size_t end = at;
+    if (at > 0 && (is_of_word(text.data[at - 1]) || (text.data[at - 1] == ':' && text.data[at] == '/'))) {
+        return 0;
+    }
+    while (end < text.len && is_of_word(text.data[end])) {
+        end++;
+    }
+    return end - at > WORD_MAX ? end - at : 0;
+}
+
+/** How much of the text at that place is this secret: all of it or nothing. */
+static apr_size_t secret_there(bytes_t text, apr_size_t at, const char *secret)
+{
+    apr_size_t len = secret != NULL ? strlen(secret) : 0;
+    return len <= text.len - at && memcmp(text.data + at, secret != NULL ? secret : "", len) == 0 ? len : 0;
+}
+
+const char *exchange_text(const exchange_t *exchange, bytes_t text, apr_size_t max, apr_pool_t *pool)
+{
+    /* a hidden piece may be of one character */
+    char *shown = apr_palloc(pool, 3 * text.len + 1);
+    const char *secret = exchange->secret != NULL ? secret_reveal(exchange->secret) : NULL;
+    apr_size_t len = 0;
+    apr_size_t at = 0;
+    while (at < text.len) {
+        apr_size_t hidden = blob_there(text, at);
+        hidden = hidden > 0 ? hidden : secret_there(text, at, secret);
+        hidden = hidden > 0 ? hidden : secret_there(text, at, exchange->bearer);
+        if (hidden > 0) {
+            memcpy(shown + len, "***", 3);
+            len += 3;
+            at += hidden;
+        } else {
+            shown[len++] = (char)text.data[at++];
+        }
+    }
+    bytes_t rest = {text.data != NULL ? (const unsigned char *)shown : NULL, len};
+    return text_escape_bytes(pool, rest, max);
+}
+
+/** Intune has `code`, Graph `error.code`, Entra `error` and `error_description`. */
+static const char *code_of(const exchange_t *exchange, apr_pool_t *pool)
+{
+    struct json_object *json = exchange->json;
     struct json_object *error = NULL;
     const char *aadsts = NULL;
     bytes_t text = {NULL, 0};
 
     if (json_text(json, "code", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     if (json_text(json, "error_description", &text) && (aadsts = aadsts_of(text, pool)) != NULL) {
         return aadsts;
     }
     if (json_text(json, "error", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     if (json != NULL && json_object_object_get_ex(json, "error", &error) &&
         json_object_is_type(error, json_type_object) && json_text(error, "code", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     return NULL;
 }
@@ -157,7 +208,7 @@ static void answer_read(exchange_t *exchange, apr_pool_t *pool)
     exchange->json = type_is_json(answer->content_type) ? json_read(answer->body) : NULL;
     if (exchange->json != NULL) {
         apr_pool_cleanup_register(pool, exchange->json, json_release, apr_pool_cleanup_null);
-        exchange->code = code_of(exchange->json, pool);
+        exchange->code = code_of(exchange, pool);
     }
 }
 

@@ -50,9 +50,9 @@ static apr_status_t answer_judge(errand_t *errand, const char *action, const exc
     }
     bool coded = json_text(exchange->json, "code", &code);
     reply->status = answer->status;
-    reply->code = coded ? text_escape_bytes(pool, code, 64) : NULL;
+    reply->code = coded ? exchange_text(exchange, code, 64, pool) : NULL;
     reply->description = json_text(exchange->json, "errorDescription", &description)
-                             ? text_escape_bytes(pool, description, DESCRIPTION_MAX)
+                             ? exchange_text(exchange, description, DESCRIPTION_MAX, pool)
                              : "";
     if (answer->status == 401 || answer->status == 403) {
         return errand_fail(errand, PROBLEM_INTUNE_DENIED, reply->code, answer->retry_after,

@@ -196,13 +196,72 @@ static void fail_large_answer_is_not_read(void **state)
 static void fail_long_code_is_cut(void **state)
 {
     bed_t *bed = *state;
-    const char *code = apr_pstrcat(bed->pool, "0123456789012345678901234567890123456789",
-                                   "0123456789012345678901234567890123456789", NULL);
+    const char *code = apr_pstrcat(bed->pool, "0123456789:0123456789:0123456789:0123456",
+                                   "0123456789:0123456789:0123456789:0123456", NULL);
     const char *body = apr_pstrcat(bed->pool, "{\"code\":\"", code, "\"}", NULL);
     fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, 0, 0, false});
     bed_validate(bed);
     assert_int_equal(bed->result->problem, PROBLEM_INTUNE_REFUSED);
     assert_int_equal(strlen(bed->result->code), 64 + strlen("..."));
+}
+
+/* Six hundred characters, as a challenge is at least; `from` makes one that is the same in all its pieces. */
+static const char *blob(bed_t *bed, const char *from)
+{
+    char *text = apr_pcalloc(bed->pool, 601);
+    for (int i = 0; i < 600; i++) {
+        text[i] = from[(apr_size_t)i % strlen(from)];
+    }
+    return text;
+}
+
+static void assert_unseen(const bed_t *bed, const char *secret)
+{
+    const char *piece = apr_pstrndup(bed->pool, secret, 10);
+    assert_true(bed->result->detail == NULL || strstr(bed->result->detail, piece) == NULL);
+    assert_true(bed->result->code == NULL || strstr(bed->result->code, piece) == NULL);
+    assert_int_equal(bed_logged(bed, piece), 0);
+}
+
+/* Microsoft, or something before it, says what it did not like, and quotes it. */
+static void fail_quoted_secrets_are_not_shown(void **state)
+{
+    static const struct {
+        const char *before, *behind; /* the secret */
+        const char *shown;
+    } rows[] = {
+        {"{\"code\":\"X\",\"errorDescription\":\"Cannot decrypt '", "' here\"}", "Cannot decrypt '***' here"},
+        {"{\"code\":\"X\",\"errorDescription\":\"", "\"}", "description \"***\""},
+        {"{\"code\":\"Bad challenge ", "\"}", "Bad challenge ***"},
+        {"{\"code\":\"", "\"}", "code \"***\""},
+        {"{\"code\":\"X\",\"errorDescription\":\"https://docs.example.com/a/long/way/to/a/page/about/codes/which/helps ",
+         "\"}", "/which/helps ***"},
+    };
+    static const char *const secrets[] = {"MIIBvAYJKoZIhvcNAQcCoIIB+/9", "eyJ0eXAiOiJKV1Q.eyJhdWQiOi-J_",
+                                          "MIIBvAYJKoZIhvcNAQcCoIIB%2B%2F9"};
+    enum { SECRETS = sizeof(secrets) / sizeof(secrets[0]) };
+    bed_t *bed = *state;
+    bed->tracing = true;
+    for (size_t i = 0; i < SECRETS * sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *secret = blob(bed, secrets[i % SECRETS]);
+        const char *body = apr_pstrcat(bed->pool, rows[i / SECRETS].before, secret, rows[i / SECRETS].behind, NULL);
+        fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, 0, 0, false});
+        assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+        assert_non_null(strstr(bed->result->detail, rows[i / SECRETS].shown));
+        assert_unseen(bed, secret);
+    }
+}
+
+/* The application's key is as short as it likes. */
+static void fail_quoted_key_is_not_shown(void **state)
+{
+    bed_t *bed = *state;
+    bed->tracing = true;
+    bed_token(bed, NULL, 1, 401,
+              "{\"error\":\"no s+e&c=r%et\",\"error_description\":\"AADSTS7000215: The secret 's+e&c=r%et' is wrong\"}");
+    assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+    assert_non_null(strstr(bed->result->detail, "no ***: AADSTS7000215: The secret '***' is wrong"));
+    assert_unseen(bed, "s+e&c=r%et");
 }
 
 static void fail_busy_service_says_when(void **state)
@@ -544,6 +603,8 @@ int main(void)
         BED_TEST(validate_answers),
         BED_TEST(fail_large_answer_is_not_read),
         BED_TEST(fail_long_code_is_cut),
+        BED_TEST(fail_quoted_secrets_are_not_shown),
+        BED_TEST(fail_quoted_key_is_not_shown),
         BED_TEST(fail_busy_service_says_when),
         BED_TEST(fail_slow_service_ends_with_the_budget),
         BED_TEST(ok_success_report_on_the_wire),

@@ -94,7 +94,7 @@ static const struct {
      {400, NULL, "{\"error\":\"invalid_scope\"}", 0, 0, false},
      PROBLEM_TOKEN_REFUSED,
      "invalid_scope",
-     NULL},
+     "invalid_scope: -"},
     {"400 HTML", {400, NULL, "<html>", 0, 0, false}, PROBLEM_TOKEN_UNAVAILABLE, NULL, "HTTP 400"},
     {"503",
      {503, "Retry-After: 9\r\n", AADSTS_BODY, 0, 0, false},
