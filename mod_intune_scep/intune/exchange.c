@@ -254,6 +254,17 @@ static apr_time_t deadline_of(const errand_t *errand)
     return errand->deadline < most ? errand->deadline : most;
 }
 
+/**
+ * At a place that Graph told, nobody may answer any more. A third of what is left of the budget is kept then, for asking
+ * Graph again and the call to the new place.
+ */
+static apr_time_t connect_by(const exchange_t *exchange, apr_time_t deadline)
+{
+    apr_time_t now = clock_now();
+    bool located = exchange->kind == CALL_VALIDATE || exchange->kind == CALL_REPORT;
+    return located && deadline > now ? now + (deadline - now) / 3 * 2 : 0;
+}
+
 /** Tells whoever counts, but for a call that we ended ourselves. */
 static void tell(const errand_t *errand, const exchange_t *exchange, apr_pool_t *pool)
 {
@@ -299,6 +310,7 @@ void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool)
     request.body = exchange->body;
     request.body_length = exchange->body_length;
     request.deadline = deadline_of(errand);
+    request.connect_by = connect_by(exchange, request.deadline);
     request.max_answer = exchange->max_answer;
     request.keep_headers = log_enabled(errand->call->log, LOG_LEVEL_TRACE);
     trace_request(errand->call->log, exchange, &request, pool);

@@ -20,6 +20,9 @@ static bool service_is_gone(const http_answer_t *answer)
     if (answer->failure == HTTP_FAILED_PROXY) {
         return answer->tunnel_status / 100 == 5 || answer->tunnel_status == 404;
     }
+    if (answer->failure == HTTP_FAILED_TIMEOUT) {
+        return answer->unconnected;
+    }
     if (answer->failure != HTTP_OK) {
         return answer->failure == HTTP_FAILED_RESOLVE || answer->failure == HTTP_FAILED_CONNECT;
     }

@@ -7,7 +7,10 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* validateRequest */
 
@@ -404,6 +407,45 @@ static void ok_refused_connection_is_looked_up_again(void **state)
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
 }
 
+enum { QUEUE = 4 };
+
+/* A port whose queue is full, so that nobody answers who wants to connect. Gives the sockets to close. */
+static int silent_port(int sockets[QUEUE])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    sockets[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(sockets[0], (struct sockaddr *)&address, len), 0);
+    assert_int_equal(listen(sockets[0], 0), 0);
+    assert_int_equal(getsockname(sockets[0], (struct sockaddr *)&address, &len), 0);
+    for (int i = 1; i < QUEUE; i++) {
+        sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(sockets[i], (struct sockaddr *)&address, len);
+    }
+    return ntohs(address.sin_port);
+}
+
+/* Where nobody answers any more, there is time left to ask Graph and to call the new place. */
+static void ok_silent_place_is_looked_up_again(void **state)
+{
+    bed_t *bed = *state;
+    int sockets[QUEUE];
+    bed->settings.timeout = apr_time_from_sec(3);
+    bed_attach(bed, &bed->settings);
+    bed_endpoints(bed, "providerName", BED_SERVICE,
+                  apr_psprintf(bed->pool, "http://127.0.0.1:%d/svc", silent_port(sockets)));
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "silent", rv, PROBLEM_INTUNE_UNREACHABLE, NULL, "timed out");
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_true(bed->call.duration < apr_time_from_sec(4));
+    clock_shift(apr_time_from_sec(61));
+    bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    for (int i = 0; i < QUEUE; i++) {
+        close(sockets[i]);
+    }
+}
+
 /* The proxy resolves and connects: that the old place is gone is its answer to CONNECT. Its own refusals are not that. */
 static void ok_moved_service_is_found_through_a_proxy(void **state)
 {
@@ -613,6 +655,7 @@ int main(void)
         BED_TEST(fail_report_keeps_the_token_trouble),
         BED_TEST(ok_moved_service_is_found_in_the_same_call),
         BED_TEST(ok_refused_connection_is_looked_up_again),
+        BED_TEST(ok_silent_place_is_looked_up_again),
         BED_TEST(ok_moved_service_is_found_through_a_proxy),
         BED_TEST(fail_rediscovery_at_most_once_a_minute),
         BED_TEST(ok_old_location_stays_when_graph_fails),
