@@ -91,7 +91,8 @@ static bool nap(const errand_t *errand, apr_interval_time_t pause)
 
 bool retry_again(errand_t *errand, exchange_t *exchange)
 {
-    if (exchange->retried >= errand->retries || !may_pass(&exchange->answer) || errand_stopping(errand)) {
+    if (exchange->retried >= errand->retries || !may_pass(&exchange->answer) || errand_stopping(errand) ||
+        breaker_forbids_retry(errand)) {
         return false;
     }
     apr_interval_time_t pause = pause_for(exchange);

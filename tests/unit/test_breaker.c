@@ -235,8 +235,11 @@ static void a_probe_is_one_call(void **state)
     bed->settings.retries = 5;
     bed_attach(bed, &bed->settings);
     clock_shift(apr_time_from_sec(7));
+    intune_answers(bed, (fixture_reply_t){503, "Retry-After: 3\r\n", "{}", 0, 0, false});
     assert_int_equal(validate(bed), PROBLEM_INTUNE_ANSWER);
     assert_int_equal(asked(bed), ROW + 1);
+    /* nor does it wait for one that will not be */
+    assert_true(bed->call.duration < apr_time_from_sec(2));
 }
 
 static void retry_after_prolongs_the_pause(void **state)
