@@ -57,13 +57,15 @@ static apr_status_t answer_judge(errand_t *errand, const char *action, const exc
     reply->description = json_text(exchange->json, "errorDescription", &description)
                              ? exchange_text(exchange, description, DESCRIPTION_MAX, pool)
                              : "";
+    /* an error of OData's is no code of the service's, but tells people more than the status does */
+    const char *told = coded ? reply->code : exchange->code;
     if (answer->status == 401 || answer->status == 403) {
-        return errand_fail(errand, PROBLEM_INTUNE_DENIED, reply->code, answer->retry_after,
+        return errand_fail(errand, PROBLEM_INTUNE_DENIED, told, answer->retry_after,
                            apr_psprintf(pool, "%s: %s, with a new token too", action, exchange->outcome));
     }
     if (answer->status / 100 != 2 || !coded) {
         return errand_fail(
-            errand, PROBLEM_INTUNE_ANSWER, reply->code, answer->retry_after,
+            errand, PROBLEM_INTUNE_ANSWER, told, answer->retry_after,
             apr_psprintf(pool, "%s: %s, %s, Content-Type \"%s\"%s", action, exchange->outcome,
                          answer->status / 100 == 2 ? "without a code in strict application/json" : "expected 2xx",
                          answer->content_type, tries(exchange, pool)));

@@ -100,6 +100,10 @@ typedef struct answer_case_t {
     }
 
 static const answer_case_t answers[] = {
+    {"answer/an error of OData's", STATUS(500, "{\"error\":{\"code\":\"InternalServerError\",\"message\":\"m\"}}"),
+     PROBLEM_INTUNE_ANSWER, "InternalServerError", "HTTP 500"},
+    {"answer/an error is no code", BODY("{\"error\":{\"code\":\"Success\"}}"), PROBLEM_INTUNE_ANSWER, "Success",
+     "without a code"},
     {"ok/Success", BODY("{\"code\":\"Success\",\"errorDescription\":\"\"}"), PROBLEM_NONE, NULL, NULL},
     {"ok/white space behind", BODY("{\"code\":\"Success\"} \r\n"), PROBLEM_NONE, NULL, NULL},
     {"ok/other 2xx", STATUS(201, "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
@@ -343,6 +347,8 @@ static const answer_case_t reports[] = {
     {"unavailable/Unknown", BODY("{\"code\":\"Unknown\"}"), PROBLEM_REPORT_UNAVAILABLE, "Unknown", NULL},
     {"unavailable/no code", BODY("{}"), PROBLEM_REPORT_UNAVAILABLE, NULL, "not understood"},
     {"unavailable/500", STATUS(500, "{\"code\":\"Bad\"}"), PROBLEM_REPORT_UNAVAILABLE, "Bad", "HTTP 500"},
+    {"unavailable/403 of OData", STATUS(403, "{\"error\":{\"code\":\"Forbidden\"}}"), PROBLEM_REPORT_UNAVAILABLE,
+     "Forbidden", "HTTP 403"},
     {"unavailable/404", STATUS(404, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 404"},
     {"unavailable/429", STATUS(429, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 429"},
     {"unavailable/dropped", {200, NULL, NULL, 0, 0, true}, PROBLEM_REPORT_UNAVAILABLE, NULL, "could not be reached"},
