@@ -388,17 +388,24 @@ static void set_request(call_t *call, CURLcode *code)
     set_pointer(call->handle, CURLOPT_ERRORBUFFER, call->words, code);
 }
 
-/* Gives false when no time is left: to curl a limit of 0 means none. */
-static bool set_deadline(CURL *handle, apr_time_t deadline, CURLcode *code)
+static long milliseconds_until(apr_time_t time)
 {
-    apr_interval_time_t rest = apr_time_as_msec(deadline - clock_now());
+    apr_interval_time_t rest = apr_time_as_msec(time - clock_now()), most = apr_time_as_msec(apr_time_from_sec(86400));
+
+    return (long)(rest < most ? rest : most);
+}
+
+/* Gives false when no time is left: to curl a limit of 0 means none. */
+static bool set_deadline(CURL *handle, const http_request_t *request, CURLcode *code)
+{
+    long rest = milliseconds_until(request->deadline), connecting = rest;
 
     if (rest < 1)
         return false;
-    if (rest > apr_time_as_msec(apr_time_from_sec(86400)))
-        rest = apr_time_as_msec(apr_time_from_sec(86400));
-    set_number(handle, CURLOPT_TIMEOUT_MS, (long)rest, code);
-    set_number(handle, CURLOPT_CONNECTTIMEOUT_MS, (long)rest, code);
+    if (request->connect_by)
+        connecting = milliseconds_until(request->connect_by);
+    set_number(handle, CURLOPT_TIMEOUT_MS, rest, code);
+    set_number(handle, CURLOPT_CONNECTTIMEOUT_MS, connecting < 1 ? 1 : connecting < rest ? connecting : rest, code);
     return true;
 }
 
@@ -421,6 +428,25 @@ static void answer_fill(call_t *call, http_answer_t *answer, apr_pool_t *pool)
         answer->body.data = (const unsigned char *)call->body;
         answer->body.len = call->body_len;
     }
+}
+
+/* The name was resolved, and then nobody answered; through a proxy it may be the proxy. */
+static bool is_unconnected(CURL *handle, const http_settings_t *settings)
+{
+    curl_off_t resolved = 0, connected = 0, sent = 0;
+
+    curl_easy_getinfo(handle, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+    curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(handle, CURLINFO_PRETRANSFER_TIME_T, &sent);
+    return resolved > 0 && connected == 0 && sent == 0 && !(settings->proxy && *settings->proxy);
+}
+
+static int tunnel_status(CURL *handle)
+{
+    long status = 0;
+
+    curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &status);
+    return (int)status;
 }
 
 /* As curl_easy_perform() does it, over the connections that are kept. */
@@ -458,7 +484,7 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     set_proxy(call->handle, &call->client->settings, scratch, &code);
     set_request(call, &code);
     apr_pool_destroy(scratch);
-    if (!set_deadline(call->handle, call->request->deadline, &code))
+    if (!set_deadline(call->handle, call->request, &code))
         return HTTP_FAILED_TIMEOUT;
     if (code == CURLE_OK)
         code = transfer(call);
@@ -471,6 +497,10 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
         answer->failure_text = "no HTTP status of three digits";
     else if (failure != HTTP_OK)
         answer->failure_text = text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
+    if (failure == HTTP_FAILED_TIMEOUT)
+        answer->unconnected = is_unconnected(call->handle, &call->client->settings);
+    if (failure == HTTP_FAILED_PROXY)
+        answer->tunnel_status = tunnel_status(call->handle);
     if (failure != HTTP_OK)
         return failure;
     answer_fill(call, answer, pool);

@@ -35,6 +35,7 @@ typedef struct http_request_t {
     const char *body;              /**< NULL for GET, else POST */
     apr_size_t body_length;
     apr_time_t deadline;           /**< absolute; the whole call, connection included, ends by then */
+    apr_time_t connect_by;         /**< absolute; a connection that does not stand by then fails; 0: by the deadline */
     apr_size_t max_answer;         /**< a larger body is HTTP_FAILED_TOO_LARGE */
     bool keep_headers;             /**< whether the answer's headers are wanted */
 } http_request_t;
@@ -59,6 +60,8 @@ typedef struct http_answer_t {
     http_failure_t failure;
     const char *failure_text;          /**< curl's words, escaped, when failure is set */
     int status;                        /**< HTTP status, 0 without an answer */
+    bool unconnected;                  /**< HTTP_FAILED_TIMEOUT came before there was a connection to the server */
+    int tunnel_status;                 /**< what a proxy answered to CONNECT, with HTTP_FAILED_PROXY; 0 without */
     const char *content_type;          /**< escaped, or "" */
     const apr_array_header_t *headers; /**< const char *, one a line, raw; NULL unless asked for */
     bytes_t body;                      /**< NUL-terminated behind its end */

@@ -75,9 +75,13 @@ static http_failure_t failure_of_code(CURLcode code)
         {CURLE_SEND_ERROR, HTTP_FAILED_DROPPED},
         {CURLE_PARTIAL_FILE, HTTP_FAILED_DROPPED},
         {CURLE_WEIRD_SERVER_REPLY, HTTP_FAILED_DROPPED},
+        {CURLE_BAD_CONTENT_ENCODING, HTTP_FAILED_DROPPED},
         {CURLE_COULDNT_RESOLVE_PROXY, HTTP_FAILED_PROXY},
         {CURLE_PROXY, HTTP_FAILED_PROXY},
         {CURLE_FILESIZE_EXCEEDED, HTTP_FAILED_TOO_LARGE},
+#if LIBCURL_VERSION_NUM >= 0x080600
+        {CURLE_TOO_LARGE, HTTP_FAILED_TOO_LARGE},
+#endif
         {CURLE_ABORTED_BY_CALLBACK, HTTP_FAILED_STOPPED},
     };
     size_t i;
@@ -175,5 +179,8 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
     /* curl's words for an answer that is not HTTP, or whose headers begin in the middle, are those for mistakes of ours. */
     if ((code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_BAD_FUNCTION_ARGUMENT) && sent_after > 0)
         return HTTP_FAILED_DROPPED;
+    /* Before 8.6 those for a header line of more than 100 KiB are "out of memory". */
+    if (code == CURLE_OUT_OF_MEMORY && sent_after > 0)
+        return HTTP_FAILED_TOO_LARGE;
     return failure;
 }

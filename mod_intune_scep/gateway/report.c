@@ -75,7 +75,9 @@ static void trouble_end(const report_t *report)
         return;
     }
     cache->drop(cache, trouble_key(profile, report->pool), value);
-    if (!journal_bring_forward(profile->journal, profile->name, report->pool, &message)) {
+    /* One failure with others taken before and after may be that report's own: brought forward it would be sent again
+     * with each one that is taken. */
+    if (trouble.failures > 1 && !journal_bring_forward(profile->journal, profile->name, report->pool, &message)) {
         log_write(report->log, MSG_REPORTS_TAKEN,
                   "%s: Intune takes reports again; those that were put off are sent now", profile->name);
     }

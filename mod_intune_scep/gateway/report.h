@@ -4,7 +4,8 @@
  * transaction that has just got the CA's answer, and by the outbox.
  *
  * Where Intune does not take reports, a note in the shared cache says so to all processes: the outbox then sends one at
- * a time as a probe, with growing pauses; once one is taken, the note goes and all that were put off are due.
+ * a time as a probe, with growing pauses; once one is taken, the note goes and all that were put off are due, if more than
+ * one failed in a row.
  */
 #ifndef ISCEP_GATEWAY_REPORT_H
 #define ISCEP_GATEWAY_REPORT_H

@@ -67,6 +67,14 @@ static const struct {
     {"AADSTS700016",
      "The application is not known in the tenant; check IntuneScepAppID, IntuneScepTenant and the admin consent."},
     {"AADSTS90002", "The tenant does not exist; check IntuneScepTenant, and IntuneScepCloud for a national cloud."},
+    {"AADSTS900023",
+     "What stands for the tenant is no identifier or domain of one; check IntuneScepTenant for a typing error."},
+    {"AADSTS7000112",
+     "The application is disabled in the tenant; enable it for sign-in under Enterprise applications in Entra."},
+    {"AADSTS7000229",
+     "The application has no service principal in the tenant; check IntuneScepTenant, and grant admin consent there."},
+    {"AADSTS53003", "A Conditional Access policy for workload identities blocks the application; allow it from the address "
+                    "under which this server reaches Microsoft."},
     {"AADSTS500011",
      "The service that a token was asked for is not known in the tenant; check IntuneScepCloud, IntuneScepGraphURL, "
      "IntuneScepIntuneURL and the tenant's Intune licence."},

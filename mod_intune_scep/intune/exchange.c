@@ -3,6 +3,7 @@
 #include "intune/intune_internal.h"
 #include "intune/retry.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <apr_lib.h>
@@ -11,7 +12,8 @@
 #include <json-c/json.h>
 #include <strings.h>
 
-enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12 };
+/* A word that is longer than a thumbprint of SHA-1 and a uuid is no word. */
+enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48 };
 
 static bool blank_from(bytes_t body, apr_size_t at)
 {
@@ -108,25 +110,75 @@ static const char *aadsts_of(bytes_t text, apr_pool_t *pool)
     return end > start ? apr_pstrmemdup(pool, (const char *)text.data, end) : NULL;
 }
 
-/** Intune has `code`, Graph `error.code`, Entra `error` and `error_description`. */
-static const char *code_of(struct json_object *json, apr_pool_t *pool)
+/** base64 of both kinds, also as a URL has it, and what holds a token's or a key's parts together. */
+static bool is_of_word(unsigned char c)
 {
+    return apr_isalnum(c) || (c != '\0' && strchr("+/=-_.~%", c) != NULL);
+}
+
+/** The length of a word that begins there and is too long to be one; 0 otherwise, and for what follows "https:". */
+static apr_size_t blob_there(bytes_t text, apr_size_t at)
+{
+    apr_size_t end = at;
+    if (at > 0 && (is_of_word(text.data[at - 1]) || (text.data[at - 1] == ':' && text.data[at] == '/'))) {
+        return 0;
+    }
+    while (end < text.len && is_of_word(text.data[end])) {
+        end++;
+    }
+    return end - at > WORD_MAX ? end - at : 0;
+}
+
+/** How much of the text at that place is this secret: all of it or nothing. */
+static apr_size_t secret_there(bytes_t text, apr_size_t at, const char *secret)
+{
+    apr_size_t len = secret != NULL ? strlen(secret) : 0;
+    return len <= text.len - at && memcmp(text.data + at, secret != NULL ? secret : "", len) == 0 ? len : 0;
+}
+
+const char *exchange_text(const exchange_t *exchange, bytes_t text, apr_size_t max, apr_pool_t *pool)
+{
+    /* a hidden piece may be of one character */
+    char *shown = apr_palloc(pool, 3 * text.len + 1);
+    const char *secret = exchange->secret != NULL ? secret_reveal(exchange->secret) : NULL;
+    apr_size_t len = 0;
+    apr_size_t at = 0;
+    while (at < text.len) {
+        apr_size_t hidden = blob_there(text, at);
+        hidden = hidden > 0 ? hidden : secret_there(text, at, secret);
+        hidden = hidden > 0 ? hidden : secret_there(text, at, exchange->bearer);
+        if (hidden > 0) {
+            memcpy(shown + len, "***", 3);
+            len += 3;
+            at += hidden;
+        } else {
+            shown[len++] = (char)text.data[at++];
+        }
+    }
+    bytes_t rest = {text.data != NULL ? (const unsigned char *)shown : NULL, len};
+    return text_escape_bytes(pool, rest, max);
+}
+
+/** Intune has `code`, Graph `error.code`, Entra `error` and `error_description`. */
+static const char *code_of(const exchange_t *exchange, apr_pool_t *pool)
+{
+    struct json_object *json = exchange->json;
     struct json_object *error = NULL;
     const char *aadsts = NULL;
     bytes_t text = {NULL, 0};
 
     if (json_text(json, "code", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     if (json_text(json, "error_description", &text) && (aadsts = aadsts_of(text, pool)) != NULL) {
         return aadsts;
     }
     if (json_text(json, "error", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     if (json != NULL && json_object_object_get_ex(json, "error", &error) &&
         json_object_is_type(error, json_type_object) && json_text(error, "code", &text)) {
-        return text_escape_bytes(pool, text, CODE_MAX);
+        return exchange_text(exchange, text, CODE_MAX, pool);
     }
     return NULL;
 }
@@ -156,7 +208,7 @@ static void answer_read(exchange_t *exchange, apr_pool_t *pool)
     exchange->json = type_is_json(answer->content_type) ? json_read(answer->body) : NULL;
     if (exchange->json != NULL) {
         apr_pool_cleanup_register(pool, exchange->json, json_release, apr_pool_cleanup_null);
-        exchange->code = code_of(exchange->json, pool);
+        exchange->code = code_of(exchange, pool);
     }
 }
 
@@ -193,6 +245,24 @@ static call_end_t end_of(const exchange_t *exchange)
     default:
         return CALL_UNREACHABLE;
     }
+}
+
+/** The errand's deadline. After the clock was set back it is far away: no call gets more than the whole budget. */
+static apr_time_t deadline_of(const errand_t *errand)
+{
+    apr_time_t most = clock_now() + errand->intune->settings.timeout;
+    return errand->deadline < most ? errand->deadline : most;
+}
+
+/**
+ * At a place that Graph told, nobody may answer any more. A third of what is left of the budget is kept then, for asking
+ * Graph again and the call to the new place.
+ */
+static apr_time_t connect_by(const exchange_t *exchange, apr_time_t deadline)
+{
+    apr_time_t now = clock_now();
+    bool located = exchange->kind == CALL_VALIDATE || exchange->kind == CALL_REPORT;
+    return located && deadline > now ? now + (deadline - now) / 3 * 2 : 0;
 }
 
 /** Tells whoever counts, but for a call that we ended ourselves. */
@@ -239,7 +309,8 @@ void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool)
     request.headers = headers;
     request.body = exchange->body;
     request.body_length = exchange->body_length;
-    request.deadline = errand->deadline;
+    request.deadline = deadline_of(errand);
+    request.connect_by = connect_by(exchange, request.deadline);
     request.max_answer = exchange->max_answer;
     request.keep_headers = log_enabled(errand->call->log, LOG_LEVEL_TRACE);
     trace_request(errand->call->log, exchange, &request, pool);

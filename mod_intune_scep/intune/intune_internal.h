@@ -69,6 +69,7 @@ typedef struct exchange_t {
     call_kind_t kind;
     const char *url;
     const char *bearer;  /**< the token's text, or NULL */
+    const secret_t *secret; /**< what is in the body and must not be shown if it comes back, or NULL */
     const char *content_type; /**< of the body, or NULL */
     const char *api_version;  /**< or NULL */
     const char *request_id;   /**< client-request-id, or NULL: a new one for each call */
@@ -85,6 +86,12 @@ typedef struct exchange_t {
 
 /** Makes the call with a fresh client-request-id and logs MSG_CALL_DONE. */
 void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool);
+
+/**
+ * Some text of the answer for people: escaped, cut, and without what may be a secret that came back: our own, and whatever
+ * looks like a challenge, a token or a request for a certificate, which nothing else in these texts does.
+ */
+const char *exchange_text(const exchange_t *exchange, bytes_t text, apr_size_t max, apr_pool_t *pool);
 
 /** At trace level, what goes out and what came; neither credentials nor tokens nor requests for certificates. */
 void trace_request(const log_t *log, const exchange_t *exchange, const http_request_t *request, apr_pool_t *pool);

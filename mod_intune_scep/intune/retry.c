@@ -78,22 +78,25 @@ static apr_interval_time_t pause_for(const exchange_t *exchange)
     return wanted > pause ? wanted + retry_random(BACK_OFF_FIRST) : pause;
 }
 
-static bool nap_until(const errand_t *errand, apr_time_t end)
+/** Counted as well, for a clock that is set back meanwhile must not make it longer. */
+static bool nap(const errand_t *errand, apr_interval_time_t pause)
 {
-    for (apr_time_t now = clock_now(); now < end && !errand_stopping(errand); now = clock_now()) {
+    apr_time_t end = clock_now() + pause;
+    for (apr_time_t now = clock_now(); pause > 0 && now < end && !errand_stopping(errand); now = clock_now()) {
         apr_sleep(end - now < NAP ? end - now : NAP);
+        pause -= NAP;
     }
     return !errand_stopping(errand);
 }
 
 bool retry_again(errand_t *errand, exchange_t *exchange)
 {
-    if (exchange->retried >= errand->retries || !may_pass(&exchange->answer) || errand_stopping(errand)) {
+    if (exchange->retried >= errand->retries || !may_pass(&exchange->answer) || errand_stopping(errand) ||
+        breaker_forbids_retry(errand)) {
         return false;
     }
     apr_interval_time_t pause = pause_for(exchange);
-    apr_time_t end = clock_now() + pause;
-    if (end + REST_MIN >= errand->deadline || !nap_until(errand, end) || breaker_forbids_retry(errand)) {
+    if (clock_now() + pause + REST_MIN >= errand->deadline || !nap(errand, pause) || breaker_forbids_retry(errand)) {
         return false;
     }
     exchange->retried++;

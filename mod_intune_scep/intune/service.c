@@ -11,9 +11,18 @@
 
 enum { SERVICE_ANSWER_MAX = 64 * 1024, DESCRIPTION_MAX = 200 };
 
-/** The service is not there any more; anything else, a slow answer too, says nothing about its location. */
+/**
+ * The service is not there any more; anything else, a slow answer too, says nothing about its location. Where a proxy
+ * resolves and connects, only its answer to CONNECT tells that it did not succeed.
+ */
 static bool service_is_gone(const http_answer_t *answer)
 {
+    if (answer->failure == HTTP_FAILED_PROXY) {
+        return answer->tunnel_status / 100 == 5 || answer->tunnel_status == 404;
+    }
+    if (answer->failure == HTTP_FAILED_TIMEOUT) {
+        return answer->unconnected;
+    }
     if (answer->failure != HTTP_OK) {
         return answer->failure == HTTP_FAILED_RESOLVE || answer->failure == HTTP_FAILED_CONNECT;
     }
@@ -44,17 +53,19 @@ static apr_status_t answer_judge(errand_t *errand, const char *action, const exc
     }
     bool coded = json_text(exchange->json, "code", &code);
     reply->status = answer->status;
-    reply->code = coded ? text_escape_bytes(pool, code, 64) : NULL;
+    reply->code = coded ? exchange_text(exchange, code, 64, pool) : NULL;
     reply->description = json_text(exchange->json, "errorDescription", &description)
-                             ? text_escape_bytes(pool, description, DESCRIPTION_MAX)
+                             ? exchange_text(exchange, description, DESCRIPTION_MAX, pool)
                              : "";
+    /* an error of OData's is no code of the service's, but tells people more than the status does */
+    const char *told = coded ? reply->code : exchange->code;
     if (answer->status == 401 || answer->status == 403) {
-        return errand_fail(errand, PROBLEM_INTUNE_DENIED, reply->code, answer->retry_after,
+        return errand_fail(errand, PROBLEM_INTUNE_DENIED, told, answer->retry_after,
                            apr_psprintf(pool, "%s: %s, with a new token too", action, exchange->outcome));
     }
     if (answer->status / 100 != 2 || !coded) {
         return errand_fail(
-            errand, PROBLEM_INTUNE_ANSWER, reply->code, answer->retry_after,
+            errand, PROBLEM_INTUNE_ANSWER, told, answer->retry_after,
             apr_psprintf(pool, "%s: %s, %s, Content-Type \"%s\"%s", action, exchange->outcome,
                          answer->status / 100 == 2 ? "without a code in strict application/json" : "expected 2xx",
                          answer->content_type, tries(exchange, pool)));

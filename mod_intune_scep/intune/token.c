@@ -163,7 +163,8 @@ static apr_status_t refusal_tell(errand_t *errand, const exchange_t *exchange, c
             errand, PROBLEM_TOKEN_REFUSED, exchange->code, answer->retry_after,
             apr_psprintf(pool, "token for %s with the credential of %s%s: %s, %s: %s%s%.*s", scope,
                          credential->directive, credential->about, exchange->outcome,
-                         text_escape_bytes(pool, error, 64), text_escape_bytes(pool, description, DESCRIPTION_MAX),
+                         exchange_text(exchange, error, 64, pool),
+                         exchange_text(exchange, description, DESCRIPTION_MAX, pool),
                          meaning != NULL ? "; that means: " : "", meaning != NULL ? (int)strlen(meaning) - 1 : 0,
                          meaning != NULL ? meaning : ""));
     }
@@ -188,6 +189,7 @@ static apr_status_t token_ask(errand_t *errand, const char *scope, const credent
     exchange.url = apr_pstrcat(scratch, settings->authority, apr_pescape_path_segment(scratch, settings->tenant),
                                "/oauth2/v2.0/token", NULL);
     exchange.content_type = "application/x-www-form-urlencoded";
+    exchange.secret = credential->secret;
     exchange.body = form_make(errand, credential, exchange.url, scope, scratch);
     if (exchange.body == NULL) {
         return APR_EGENERAL;

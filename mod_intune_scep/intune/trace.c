@@ -49,11 +49,12 @@ typedef struct line_t {
     apr_pool_t *pool;
     char *text;
     apr_size_t len;
+    const exchange_t *answered; /* whose answer it shows; NULL for a request */
 } line_t;
 
-static line_t line_make(apr_pool_t *pool)
+static line_t line_make(apr_pool_t *pool, const exchange_t *answered)
 {
-    line_t line = {pool, apr_palloc(pool, LINE_ROOM), 0};
+    line_t line = {pool, apr_palloc(pool, LINE_ROOM), 0, answered};
     line.text[0] = '\0';
     return line;
 }
@@ -78,7 +79,9 @@ static void add_hidden(line_t *line, apr_size_t len)
 static void add_shown(line_t *line, const char *data, apr_size_t len)
 {
     bytes_t bytes = {(const unsigned char *)data, len};
-    add(line, "%s", text_escape_bytes(line->pool, bytes, VALUE_MAX));
+    add(line, "%s",
+        line->answered != NULL ? exchange_text(line->answered, bytes, VALUE_MAX, line->pool)
+                               : text_escape_bytes(line->pool, bytes, VALUE_MAX));
 }
 
 static void add_header(line_t *line, const char *header)
@@ -175,7 +178,7 @@ void trace_request(const log_t *log, const exchange_t *exchange, const http_requ
     if (!log_enabled(log, LOG_LEVEL_TRACE)) {
         return;
     }
-    line_t line = line_make(pool);
+    line_t line = line_make(pool, NULL);
     for (const char *const *header = request->headers; *header != NULL; header++) {
         add_header(&line, *header);
     }
@@ -205,7 +208,7 @@ void trace_answer(const log_t *log, const exchange_t *exchange, apr_pool_t *pool
         log_write(log, MSG_CALL_ANSWER, "%s: %s (%s)", exchange->service, exchange->outcome, answer->failure_text);
         return;
     }
-    line_t line = line_make(pool);
+    line_t line = line_make(pool, exchange);
     for (int i = 0; answer->headers != NULL && i < answer->headers->nelts; i++) {
         add_header(&line, APR_ARRAY_IDX(answer->headers, i, const char *));
     }

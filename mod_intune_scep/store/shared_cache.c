@@ -10,14 +10,15 @@
 #include <openssl/evp.h>
 
 /*
- * A record: "ISC1", its kind, the time it expires (8 bytes), the length of what follows (4 bytes), both big-endian,
- * then the value or the lease's owner. A provider may hand back anything (another version's records, cut ones): what
- * does not fit is not there.
+ * A record: "ISC2", its kind, the times when it was stored and when it expires (8 bytes each), the length of what follows
+ * (4 bytes), all big-endian, then the value or the lease's owner. A provider may hand back anything (another version's
+ * records, cut ones): what does not fit is not there.
  */
 enum {
     MAGIC_BYTES = 4,
     KIND_AT = MAGIC_BYTES,
-    EXPIRES_AT = KIND_AT + 1,
+    STORED_AT = KIND_AT + 1,
+    EXPIRES_AT = STORED_AT + 8,
     LENGTH_AT = EXPIRES_AT + 8,
     HEADER_BYTES = LENGTH_AT + 4,
     RECORD_MAX = SHARED_CACHE_RECORD_MAX,
@@ -43,7 +44,10 @@ typedef struct shared_t {
     EVP_MD *digest; /* looked up once: every key is hashed */
 } shared_t;
 
-static const unsigned char magic[MAGIC_BYTES] = {'I', 'S', 'C', '1'};
+static const unsigned char magic[MAGIC_BYTES] = {'I', 'S', 'C', '2'};
+
+/* How far another machine's clock may be ahead. */
+static const apr_interval_time_t clock_slack = apr_time_from_sec(60);
 
 static const cache_provider_t *provider_of(const cache_t *cache)
 {
@@ -96,11 +100,27 @@ static void record_build(record_t *record, kind_t kind, bytes_t value, apr_time_
 {
     memcpy(record->bytes, magic, MAGIC_BYTES);
     record->bytes[KIND_AT] = (unsigned char)kind;
+    put_number(record->bytes + STORED_AT, (apr_uint64_t)clock_now(), 8);
     put_number(record->bytes + EXPIRES_AT, (apr_uint64_t)expires, 8);
     put_number(record->bytes + LENGTH_AT, value.len, 4);
     if (value.len > 0)
         memcpy(record->bytes + HEADER_BYTES, value.data, value.len);
     record->size = HEADER_BYTES + (unsigned int)value.len;
+}
+
+/*
+ * A clock that was set back must not keep a lease or a failure for as long: what was stored in the future is gone, but for
+ * its own life and a minute at most.
+ */
+static bool is_present(const record_t *record)
+{
+    apr_time_t stored = (apr_time_t)get_number(record->bytes + STORED_AT, 8);
+    apr_time_t expires = (apr_time_t)get_number(record->bytes + EXPIRES_AT, 8);
+    apr_time_t now = clock_now();
+
+    if (expires <= now)
+        return false;
+    return stored <= now || (stored - now <= clock_slack && stored - now <= expires - stored);
 }
 
 static bool record_parse(const record_t *record, kind_t kind, bytes_t *value)
@@ -109,7 +129,7 @@ static bool record_parse(const record_t *record, kind_t kind, bytes_t *value)
         record->bytes[KIND_AT] != (unsigned char)kind ||
         get_number(record->bytes + LENGTH_AT, 4) != record->size - HEADER_BYTES)
         return false;
-    if ((apr_time_t)get_number(record->bytes + EXPIRES_AT, 8) <= clock_now())
+    if (!is_present(record))
         return false;
     value->data = record->bytes + HEADER_BYTES;
     value->len = record->size - HEADER_BYTES;

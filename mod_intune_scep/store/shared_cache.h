@@ -23,7 +23,7 @@ typedef struct cache_provider_t {
 } cache_provider_t;
 
 /** The largest value; a longer one is not kept (APR_ENOSPC). A provider's records are a little longer. */
-enum { CACHE_ID_BYTES = 32, SHARED_CACHE_VALUE_MAX = 8192, SHARED_CACHE_RECORD_MAX = SHARED_CACHE_VALUE_MAX + 17 };
+enum { CACHE_ID_BYTES = 32, SHARED_CACHE_VALUE_MAX = 8192, SHARED_CACHE_RECORD_MAX = SHARED_CACHE_VALUE_MAX + 25 };
 
 /**
  * Makes the interface, of one tier: get_shared() and put_shared() are get() and put(). Keys are hashed (SHA-256)

@@ -86,6 +86,10 @@ def exercise(site, gateway, devices):
         site.microsoft.fail("validate", times=2, **fault)
         assert go(scep).status in (200, 503)
         site.microsoft.reset()
+    quoted = site.microsoft.challenge(scep.tenant)
+    site.microsoft.fail("validate", "code", times=1, code="ChallengeDecryptionError", description=f"no good: {quoted}")
+    assert go(scep, challenge=quoted).status == 200
+    site.microsoft.reset()
     site.microsoft.fail("validate", "status", times=1, status=401)
     site.microsoft.fail("token", "body", times=1, body=json.dumps({"access_token": KNOWN_TOKEN, "expires_in": 3599}))
     assert go(scep).status == 503, "nobody accepts the token that the stand-in did not make"

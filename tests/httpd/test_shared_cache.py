@@ -74,7 +74,7 @@ def test_redis_tells_nothing(site, machine, redis, devices):
     enrol(gateway, devices)
     values = redis.values()
     assert len(values) == 4, "two tokens, the location, the mark"
-    known = [profile.tenant["tenant"], profile.tenant["app_id"], site.microsoft.url, "127.0.0.1", "/.default", "ISC1", "token"]
+    known = [profile.tenant["tenant"], profile.tenant["app_id"], site.microsoft.url, "127.0.0.1", "/.default", "ISC2", "token"]
     for key, value in values.items():
         assert re.fullmatch(rb"intune-scep:[0-9A-Fa-f]{64}", key)
         assert 0 < int(redis.cli("TTL", key.decode())) <= 48 * 3600

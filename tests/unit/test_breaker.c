@@ -206,14 +206,26 @@ static void a_clock_set_back_does_not_prolong_it(void **state)
     bed_t *bed = *state;
     clock_shift(apr_time_from_sec(600));
     open_it(bed);
-    clock_shift(0);
+    clock_shift(apr_time_from_sec(600 - 58));
     assert_int_equal(validate(bed), PROBLEM_INTUNE_ANSWER); /* a probe */
     assert_int_equal(validate(bed), PROBLEM_INTUNE_PAUSED);
     assert_true(state_of(bed).until - clock_now() <= apr_time_from_sec(12));
     intune_is_well(bed);
-    clock_shift(apr_time_from_sec(13));
+    clock_shift(apr_time_from_sec(600 - 58 + 13));
     assert_int_equal(validate(bed), PROBLEM_NONE);
     assert_int_equal(state_of(bed).state, INTUNE_BREAKER_CLOSED);
+}
+
+/* By more than the cache puts up with: as if there had been no trouble. */
+static void a_clock_set_far_back_closes_it(void **state)
+{
+    bed_t *bed = *state;
+    clock_shift(apr_time_from_sec(3600));
+    open_it(bed);
+    clock_shift(0);
+    assert_int_equal(state_of(bed).state, INTUNE_BREAKER_CLOSED);
+    intune_is_well(bed);
+    assert_int_equal(validate(bed), PROBLEM_NONE);
 }
 
 static void a_probe_is_one_call(void **state)
@@ -223,8 +235,11 @@ static void a_probe_is_one_call(void **state)
     bed->settings.retries = 5;
     bed_attach(bed, &bed->settings);
     clock_shift(apr_time_from_sec(7));
+    intune_answers(bed, (fixture_reply_t){503, "Retry-After: 3\r\n", "{}", 0, 0, false});
     assert_int_equal(validate(bed), PROBLEM_INTUNE_ANSWER);
     assert_int_equal(asked(bed), ROW + 1);
+    /* nor does it wait for one that will not be */
+    assert_true(bed->call.duration < apr_time_from_sec(2));
 }
 
 static void retry_after_prolongs_the_pause(void **state)
@@ -576,6 +591,7 @@ int main(void)
         BED_TEST(success_of_the_probe_closes),
         BED_TEST(pauses_double_to_a_minute),
         BED_TEST(a_clock_set_back_does_not_prolong_it),
+        BED_TEST(a_clock_set_far_back_closes_it),
         BED_TEST(a_probe_is_one_call),
         BED_TEST(retry_after_prolongs_the_pause),
         BED_TEST(reports_pass_and_count),

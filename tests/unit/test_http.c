@@ -217,6 +217,8 @@ static void failures_are_told_apart(void **state)
         {"/drop", HTTP_FAILED_DROPPED},
         {"/partial", HTTP_FAILED_DROPPED},
         {"/garbage", HTTP_FAILED_DROPPED},
+        {"/encoded", HTTP_FAILED_DROPPED},
+        {"/long-line", HTTP_FAILED_TOO_LARGE},
     };
     http_client_t *client = call_plain_client(1);
     const char *label = "aaaaaaaaaabbbbbbbbbbccccccccccddddddddddeeeeeeeeeeffffffffffgggggggggg";

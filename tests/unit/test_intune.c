@@ -7,7 +7,10 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 
+#include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* validateRequest */
 
@@ -97,6 +100,10 @@ typedef struct answer_case_t {
     }
 
 static const answer_case_t answers[] = {
+    {"answer/an error of OData's", STATUS(500, "{\"error\":{\"code\":\"InternalServerError\",\"message\":\"m\"}}"),
+     PROBLEM_INTUNE_ANSWER, "InternalServerError", "HTTP 500"},
+    {"answer/an error is no code", BODY("{\"error\":{\"code\":\"Success\"}}"), PROBLEM_INTUNE_ANSWER, "Success",
+     "without a code"},
     {"ok/Success", BODY("{\"code\":\"Success\",\"errorDescription\":\"\"}"), PROBLEM_NONE, NULL, NULL},
     {"ok/white space behind", BODY("{\"code\":\"Success\"} \r\n"), PROBLEM_NONE, NULL, NULL},
     {"ok/other 2xx", STATUS(201, "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
@@ -196,13 +203,72 @@ static void fail_large_answer_is_not_read(void **state)
 static void fail_long_code_is_cut(void **state)
 {
     bed_t *bed = *state;
-    const char *code = apr_pstrcat(bed->pool, "0123456789012345678901234567890123456789",
-                                   "0123456789012345678901234567890123456789", NULL);
+    const char *code = apr_pstrcat(bed->pool, "0123456789:0123456789:0123456789:0123456",
+                                   "0123456789:0123456789:0123456789:0123456", NULL);
     const char *body = apr_pstrcat(bed->pool, "{\"code\":\"", code, "\"}", NULL);
     fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, 0, 0, false});
     bed_validate(bed);
     assert_int_equal(bed->result->problem, PROBLEM_INTUNE_REFUSED);
     assert_int_equal(strlen(bed->result->code), 64 + strlen("..."));
+}
+
+/* Six hundred characters, as a challenge is at least; `from` makes one that is the same in all its pieces. */
+static const char *blob(bed_t *bed, const char *from)
+{
+    char *text = apr_pcalloc(bed->pool, 601);
+    for (int i = 0; i < 600; i++) {
+        text[i] = from[(apr_size_t)i % strlen(from)];
+    }
+    return text;
+}
+
+static void assert_unseen(const bed_t *bed, const char *secret)
+{
+    const char *piece = apr_pstrndup(bed->pool, secret, 10);
+    assert_true(bed->result->detail == NULL || strstr(bed->result->detail, piece) == NULL);
+    assert_true(bed->result->code == NULL || strstr(bed->result->code, piece) == NULL);
+    assert_int_equal(bed_logged(bed, piece), 0);
+}
+
+/* Microsoft, or something before it, says what it did not like, and quotes it. */
+static void fail_quoted_secrets_are_not_shown(void **state)
+{
+    static const struct {
+        const char *before, *behind; /* the secret */
+        const char *shown;
+    } rows[] = {
+        {"{\"code\":\"X\",\"errorDescription\":\"Cannot decrypt '", "' here\"}", "Cannot decrypt '***' here"},
+        {"{\"code\":\"X\",\"errorDescription\":\"", "\"}", "description \"***\""},
+        {"{\"code\":\"Bad challenge ", "\"}", "Bad challenge ***"},
+        {"{\"code\":\"", "\"}", "code \"***\""},
+        {"{\"code\":\"X\",\"errorDescription\":\"https://docs.example.com/a/long/way/to/a/page/about/codes/which/helps ",
+         "\"}", "/which/helps ***"},
+    };
+    static const char *const secrets[] = {"MIIBvAYJKoZIhvcNAQcCoIIB+/9", "eyJ0eXAiOiJKV1Q.eyJhdWQiOi-J_",
+                                          "MIIBvAYJKoZIhvcNAQcCoIIB%2B%2F9"};
+    enum { SECRETS = sizeof(secrets) / sizeof(secrets[0]) };
+    bed_t *bed = *state;
+    bed->tracing = true;
+    for (size_t i = 0; i < SECRETS * sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *secret = blob(bed, secrets[i % SECRETS]);
+        const char *body = apr_pstrcat(bed->pool, rows[i / SECRETS].before, secret, rows[i / SECRETS].behind, NULL);
+        fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, 0, 0, false});
+        assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+        assert_non_null(strstr(bed->result->detail, rows[i / SECRETS].shown));
+        assert_unseen(bed, secret);
+    }
+}
+
+/* The application's key is as short as it likes. */
+static void fail_quoted_key_is_not_shown(void **state)
+{
+    bed_t *bed = *state;
+    bed->tracing = true;
+    bed_token(bed, NULL, 1, 401,
+              "{\"error\":\"no s+e&c=r%et\",\"error_description\":\"AADSTS7000215: The secret 's+e&c=r%et' is wrong\"}");
+    assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+    assert_non_null(strstr(bed->result->detail, "no ***: AADSTS7000215: The secret '***' is wrong"));
+    assert_unseen(bed, "s+e&c=r%et");
 }
 
 static void fail_busy_service_says_when(void **state)
@@ -281,6 +347,8 @@ static const answer_case_t reports[] = {
     {"unavailable/Unknown", BODY("{\"code\":\"Unknown\"}"), PROBLEM_REPORT_UNAVAILABLE, "Unknown", NULL},
     {"unavailable/no code", BODY("{}"), PROBLEM_REPORT_UNAVAILABLE, NULL, "not understood"},
     {"unavailable/500", STATUS(500, "{\"code\":\"Bad\"}"), PROBLEM_REPORT_UNAVAILABLE, "Bad", "HTTP 500"},
+    {"unavailable/403 of OData", STATUS(403, "{\"error\":{\"code\":\"Forbidden\"}}"), PROBLEM_REPORT_UNAVAILABLE,
+     "Forbidden", "HTTP 403"},
     {"unavailable/404", STATUS(404, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 404"},
     {"unavailable/429", STATUS(429, ""), PROBLEM_REPORT_UNAVAILABLE, NULL, "HTTP 429"},
     {"unavailable/dropped", {200, NULL, NULL, 0, 0, true}, PROBLEM_REPORT_UNAVAILABLE, NULL, "could not be reached"},
@@ -343,6 +411,72 @@ static void ok_refused_connection_is_looked_up_again(void **state)
     bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
     clock_shift(apr_time_from_sec(61));
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
+}
+
+enum { QUEUE = 4 };
+
+/* A port whose queue is full, so that nobody answers who wants to connect. Gives the sockets to close. */
+static int silent_port(int sockets[QUEUE])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    sockets[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(sockets[0], (struct sockaddr *)&address, len), 0);
+    assert_int_equal(listen(sockets[0], 0), 0);
+    assert_int_equal(getsockname(sockets[0], (struct sockaddr *)&address, &len), 0);
+    for (int i = 1; i < QUEUE; i++) {
+        sockets[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)connect(sockets[i], (struct sockaddr *)&address, len);
+    }
+    return ntohs(address.sin_port);
+}
+
+/* Where nobody answers any more, there is time left to ask Graph and to call the new place. */
+static void ok_silent_place_is_looked_up_again(void **state)
+{
+    bed_t *bed = *state;
+    int sockets[QUEUE];
+    bed->settings.timeout = apr_time_from_sec(3);
+    bed_attach(bed, &bed->settings);
+    bed_endpoints(bed, "providerName", BED_SERVICE,
+                  apr_psprintf(bed->pool, "http://127.0.0.1:%d/svc", silent_port(sockets)));
+    apr_status_t rv = bed_validate(bed);
+    answer_check(bed, "silent", rv, PROBLEM_INTUNE_UNREACHABLE, NULL, "timed out");
+    assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
+    assert_true(bed->call.duration < apr_time_from_sec(4));
+    clock_shift(apr_time_from_sec(61));
+    bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    for (int i = 0; i < QUEUE; i++) {
+        close(sockets[i]);
+    }
+}
+
+/* The proxy resolves and connects: that the old place is gone is its answer to CONNECT. Its own refusals are not that. */
+static void ok_moved_service_is_found_through_a_proxy(void **state)
+{
+    static const struct {
+        int status;
+        bool gone;
+    } rows[] = {{500, true}, {502, true}, {503, true}, {504, true}, {404, true}, {403, false}, {407, false}};
+    bed_t *bed = *state;
+    assert_int_equal(setenv("https_proxy", fixture_url(bed->server), 1), 0);
+    bed->settings.http.proxy = NULL;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        fixture_forget(bed->server);
+        fixture_on(bed->server, "old.example:443", NULL, -1, (fixture_reply_t){rows[i].status, "", NULL, 0, 0, false});
+        bed_endpoints(bed, "providerName", BED_SERVICE, "https://old.example/svc");
+        bed->settings.tenant = apr_psprintf(bed->pool, "tenant-1%d", rows[i].status);
+        fixture_on(bed->server, apr_psprintf(bed->pool, "/%s/", bed->settings.tenant), NULL, -1,
+                   (fixture_reply_t){200, NULL, "{\"access_token\":\"x\"}", 0, 0, false});
+        bed_attach(bed, &bed->settings);
+        assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+        assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), rows[i].gone ? 2 : 1);
+        bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "svc", NULL));
+        clock_shift(apr_time_from_sec(61 * (apr_time_t)(i + 1)));
+        assert_int_equal(bed_validate(bed) == APR_SUCCESS, rows[i].gone);
+    }
+    unsetenv("https_proxy");
 }
 
 static void fail_rediscovery_at_most_once_a_minute(void **state)
@@ -517,6 +651,8 @@ int main(void)
         BED_TEST(validate_answers),
         BED_TEST(fail_large_answer_is_not_read),
         BED_TEST(fail_long_code_is_cut),
+        BED_TEST(fail_quoted_secrets_are_not_shown),
+        BED_TEST(fail_quoted_key_is_not_shown),
         BED_TEST(fail_busy_service_says_when),
         BED_TEST(fail_slow_service_ends_with_the_budget),
         BED_TEST(ok_success_report_on_the_wire),
@@ -525,6 +661,8 @@ int main(void)
         BED_TEST(fail_report_keeps_the_token_trouble),
         BED_TEST(ok_moved_service_is_found_in_the_same_call),
         BED_TEST(ok_refused_connection_is_looked_up_again),
+        BED_TEST(ok_silent_place_is_looked_up_again),
+        BED_TEST(ok_moved_service_is_found_through_a_proxy),
         BED_TEST(fail_rediscovery_at_most_once_a_minute),
         BED_TEST(ok_old_location_stays_when_graph_fails),
         BED_TEST(ok_location_is_renewed_ahead),

@@ -338,6 +338,25 @@ static void outage(void **state)
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0408"), 1);
 }
 
+/* A report that is never taken, while the others are, keeps its pauses: 5 s, 10 s, 20 s, 40 s, and is no outage. */
+static void one_that_is_never_taken(void **state)
+{
+    host_t host;
+    host_begin(&host, state);
+    owed(&host, "P", JOURNAL_ISSUED, 100);
+    fixture_on(host.gate.bed->server, GATE_SUCCESS_PATH, "\"P\"", -1, (fixture_reply_t){503, NULL, "{}", 0, 0, false});
+    for (int i = 0; i < 20; i++) {
+        owed(&host, apr_psprintf(host.gate.bed->pool, "T%d", i), JOURNAL_ISSUED, 1);
+        run(&host);
+        gate_wait(&host.gate, 2);
+        raw_run(host.gate.raw, "UPDATE iscep_journal SET due = due - 2000");
+    }
+    run(&host);
+    assert_int_equal(due(&host), 1);
+    assert_true(fixture_count(host.gate.bed->server, GATE_SUCCESS_PATH, "\"P\"") <= 4);
+    assert_int_equal(bed_logged(host.gate.bed, "ISCEP0408"), 0);
+}
+
 /* A journal that fails is complained about once a minute, and reports wait. */
 static void broken_journal(void **state)
 {
@@ -410,6 +429,7 @@ int main(void)
         GATE_TEST_JOURNALED(paced),           GATE_TEST_JOURNALED(ends_early),   GATE_TEST_JOURNALED(owners),
         GATE_TEST_JOURNALED(quicker_ones),    GATE_TEST_JOURNALED(words_for_intune),
         GATE_TEST_JOURNALED(success_in_full), GATE_TEST_JOURNALED(unreadable),   GATE_TEST_JOURNALED(outage),
+        GATE_TEST_JOURNALED(one_that_is_never_taken),
         GATE_TEST_JOURNALED(broken_journal),  GATE_TEST_JOURNALED(pruning),      GATE_TEST_JOURNALED(former_ra),
     };
     if (gate_start()) {

@@ -215,6 +215,36 @@ static void a_process_that_ends_waits_no_more(void **state)
     assert_int_equal(asked(bed), 1);
 }
 
+static void *APR_THREAD_FUNC set_back_soon(apr_thread_t *thread, void *baton)
+{
+    (void)thread;
+    for (int i = 0; asked(baton) == 0 && i < 1000; i++) {
+        apr_sleep(2000);
+    }
+    apr_sleep(apr_time_from_msec(100));
+    clock_shift(-apr_time_from_sec(20));
+    return NULL;
+}
+
+/* During the pause: neither the rest of it nor the call after it lasts longer for that. */
+static void a_clock_set_back_prolongs_nothing(void **state)
+{
+    bed_t *bed = *state;
+    apr_thread_t *thread = NULL;
+    apr_status_t ended = APR_SUCCESS;
+    bed->settings.timeout = apr_time_from_sec(3);
+    retries(bed, 1);
+    fixture_on(bed->server, "/svc/", NULL, -1, (fixture_reply_t){200, NULL, "{}", 0, 60000, false});
+    fixture_on(bed->server, "/svc/", NULL, 1, (fixture_reply_t){503, "Retry-After: 1\r\n", "{}", 0, 0, false});
+    apr_time_t began = apr_time_now();
+    assert_int_equal(apr_thread_create(&thread, NULL, set_back_soon, bed, bed->pool), APR_SUCCESS);
+    assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+    apr_thread_join(&ended, thread);
+    assert_int_equal(asked(bed), 2);
+    assert_non_null(strstr(bed->result->detail, "timed out"));
+    assert_true(apr_time_now() - began < apr_time_from_sec(10));
+}
+
 static void the_background_does_not_try_again(void **state)
 {
     bed_t *bed = *state;
@@ -244,6 +274,7 @@ int main(void)
         BED_TEST(entra_and_graph_are_tried_again),
         BED_TEST(a_refused_connection_is_looked_up_first),
         BED_TEST(a_process_that_ends_waits_no_more),
+        BED_TEST(a_clock_set_back_prolongs_nothing),
         BED_TEST(the_background_does_not_try_again),
     };
     if (bed_start() != 0) {

@@ -165,6 +165,27 @@ static void value_expires(void **state)
     assert_absent("a");
 }
 
+/* What was stored before a clock was set back does not stay for as long; another machine's may be a little ahead. */
+static void clock_that_was_set_back_keeps_nothing(void **state)
+{
+    const char *owner = NULL;
+
+    (void)state;
+    clock_shift(apr_time_from_sec(3600));
+    cache->put(cache, "long", bytes_of_text("one"), in_seconds(1000));
+    cache->put(cache, "short", bytes_of_text("two"), in_seconds(2));
+    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &owner, pool), APR_SUCCESS);
+    clock_shift(apr_time_from_sec(3600 - 58));
+    assert_value("long", "one");
+    assert_absent("short");
+    clock_shift(0);
+    assert_absent("long");
+    assert_absent("short");
+    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &owner, pool), APR_SUCCESS);
+    clock_shift(-apr_time_from_sec(5));
+    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &owner, pool), APR_EBUSY);
+}
+
 /* A provider that keeps what has expired (its clock, not ours) is not believed. */
 static void expiry_does_not_rest_on_the_provider(void **state)
 {
@@ -282,9 +303,9 @@ static void garbage_is_not_there(void **state)
         unsigned int length; /* 0: as stored */
         unsigned int at;     /* the byte that is changed, if length is 0 */
     } rows[] = {
-        {"nothing", 0, 999},     {"cut in the header", 16, 0}, {"cut in the value", 19, 0},
-        {"too long", 21, 0},     {"other magic", 0, 0},        {"a lease", 0, 4},
-        {"other length", 0, 16},
+        {"nothing", 0, 999},     {"cut in the header", 24, 0}, {"cut in the value", 27, 0},
+        {"too long", 29, 0},     {"other magic", 0, 0},        {"a lease", 0, 4},
+        {"other length", 0, 24},
     };
     apr_size_t i;
 
@@ -295,11 +316,11 @@ static void garbage_is_not_there(void **state)
 
         spoiler.serve = false;
         cache->put(cache, "a", bytes_of_text("one"), in_seconds(10));
-        assert_int_equal(spoiler.last_length, 20);
+        assert_int_equal(spoiler.last_length, 28);
         spoiler.serve = true;
         if (rows[i].length > 0)
             spoiler.last_length = rows[i].length;
-        else if (rows[i].at < 20)
+        else if (rows[i].at < 28)
             spoiler.last[rows[i].at] ^= 1;
         else
             spoiler.last_length = 0;
@@ -317,11 +338,11 @@ static void lying_length_is_not_believed(void **state)
     spoiler.claim = 100000;
     assert_absent("a");
     /* The record itself tells the same lie: 100,000 bytes less its header. */
-    memcpy(spoiler.last + 13, "\x00\x01\x86\x8f", 4);
+    memcpy(spoiler.last + 21, "\x00\x01\x86\x87", 4);
     assert_absent("a");
     /* And the one that a subtraction below zero would take for true. */
-    memset(spoiler.last + 13, 0xff, 4);
-    spoiler.claim = 16;
+    memset(spoiler.last + 21, 0xff, 4);
+    spoiler.claim = 24;
     assert_absent("a");
 }
 
@@ -435,6 +456,7 @@ int main(void)
         CACHE_TEST(value_comes_back),
         CACHE_TEST(value_is_a_copy),
         CACHE_TEST(value_expires),
+        CACHE_TEST(clock_that_was_set_back_keeps_nothing),
         CACHE_TEST(expiry_does_not_rest_on_the_provider),
         CACHE_TEST(value_size_is_limited),
         CACHE_TEST(drop_spares_a_newer_value),

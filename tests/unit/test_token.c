@@ -94,7 +94,7 @@ static const struct {
      {400, NULL, "{\"error\":\"invalid_scope\"}", 0, 0, false},
      PROBLEM_TOKEN_REFUSED,
      "invalid_scope",
-     NULL},
+     "invalid_scope: -"},
     {"400 HTML", {400, NULL, "<html>", 0, 0, false}, PROBLEM_TOKEN_UNAVAILABLE, NULL, "HTTP 400"},
     {"503",
      {503, "Retry-After: 9\r\n", AADSTS_BODY, 0, 0, false},
@@ -143,6 +143,17 @@ static void fail_newcomers_share_a_fresh_failure(void **state)
     }
     assert_int_equal(token_count(bed, NULL), 1);
     clock_shift(apr_time_from_sec(3));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+}
+
+/* A clock that is set right by an hour, as soon after a start: what failed just before does not hold for an hour. */
+static void ok_failure_ends_though_the_clock_was_set_back(void **state)
+{
+    bed_t *bed = *state;
+    bed_token(bed, NULL, 1, 503, AADSTS_BODY);
+    clock_shift(apr_time_from_sec(3600));
+    assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+    clock_shift(0);
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
 }
 
@@ -571,6 +582,7 @@ int main(void)
         BED_TEST(token_lives),
         BED_TEST(token_refusals),
         BED_TEST(fail_newcomers_share_a_fresh_failure),
+        BED_TEST(ok_failure_ends_though_the_clock_was_set_back),
         BED_TEST(ok_tenants_share_nothing),
         BED_TEST(ok_cold_cache_costs_two_tokens_and_one_discovery),
         BED_TEST(fail_crowd_shares_one_refusal),

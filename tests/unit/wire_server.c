@@ -190,6 +190,24 @@ static bool garbage(wire_t *wire, const char *rest)
     return false;
 }
 
+static bool encoded(wire_t *wire, const char *rest)
+{
+    (void)rest;
+    say(wire, "HTTP/1.1 200 OK\r\nTransfer-Encoding: rot13\r\n\r\nuryyb");
+    return false;
+}
+
+/* One header line that does not end. */
+static bool long_line(wire_t *wire, const char *rest)
+{
+    (void)rest;
+    if (!say(wire, "HTTP/1.1 200 OK\r\nX-Long: "))
+        return false;
+    while (!atomic_load(&wire->server->stopping) && say(wire, "and more and more and more and more and more"))
+        ;
+    return false;
+}
+
 /* The first header line is the rest of one that never came. */
 static bool folded(wire_t *wire, const char *rest)
 {
@@ -284,6 +302,8 @@ static const struct {
     {"/stall-body", stall_body},
     {"/stall", stall},
     {"/garbage", garbage},
+    {"/encoded", encoded},
+    {"/long-line", long_line},
     {"/folded", folded},
     {"/status/", status},
     {"/retry/", retry},
