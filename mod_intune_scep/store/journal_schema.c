@@ -32,7 +32,15 @@ static const char *const VERSION_1[] = {
     "CREATE INDEX IF NOT EXISTS iscep_journal_serial ON iscep_journal (serial)",
     NULL,
 };
-static const char *const *const VERSIONS[] = {VERSION_1};
+/* What is done every second, and for each look at the status, does not go through the whole journal. */
+static const char *const VERSION_2[] = {
+    "CREATE INDEX IF NOT EXISTS iscep_journal_owed ON iscep_journal (loc, created, due) "
+    "WHERE report IN ('success', 'failure')",
+    "DROP INDEX IF EXISTS iscep_journal_due",
+    "CREATE INDEX IF NOT EXISTS iscep_journal_counts ON iscep_journal (report, state, loc, created)",
+    NULL,
+};
+static const char *const *const VERSIONS[] = {VERSION_1, VERSION_2};
 enum { VERSION = sizeof(VERSIONS) / sizeof(VERSIONS[0]) };
 
 typedef struct preparation_t {
