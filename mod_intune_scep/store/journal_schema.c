@@ -138,13 +138,19 @@ static apr_status_t meta_get(const preparation_t *p, const char *name, const cha
     return rv;
 }
 
-/* The value that is there, or else this one; of several machines at once, one's. */
+/*
+ * The value that is there, or else this one; of several machines at once, one's. What is there is only read: a restart
+ * needs no place among those that write.
+ */
 static apr_status_t meta_agree(const preparation_t *p, const char *name, const char *wanted, const char **value)
 {
     int changed = 0;
     const char *arguments[] = {name, wanted};
-    apr_status_t rv =
-        database_change(p->database, DATABASE_DURABLE, STATEMENT_META_PUT, arguments, 2, &changed, p->pool, p->message);
+    apr_status_t rv = meta_get(p, name, value);
+    if (rv || *value) {
+        return rv;
+    }
+    rv = database_change(p->database, DATABASE_DURABLE, STATEMENT_META_PUT, arguments, 2, &changed, p->pool, p->message);
     return rv ? rv : meta_get(p, name, value);
 }
 

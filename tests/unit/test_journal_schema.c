@@ -128,6 +128,23 @@ static void ok_from_version_1(void **state)
     journal_bed_find(bed, row);
 }
 
+/* A restart of a server whose journal somebody writes to all the time, or holds. */
+static void ok_while_another_writes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *first = NULL, *second = NULL;
+    const char *message = "";
+    assert_int_equal(prepare(bed, &first, &message), APR_SUCCESS);
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "BEGIN IMMEDIATE");
+    if (prepare(bed, &second, &message)) {
+        fail_msg("%s", message);
+    }
+    assert_string_equal(first, second);
+    raw_run(raw, "ROLLBACK");
+    raw_close(raw);
+}
+
 static int places_in(const char *sql)
 {
     int count = 0;
@@ -388,6 +405,7 @@ int main(void)
         JOURNAL_TEST(fail_another_key),
         JOURNAL_TEST(versions),
         JOURNAL_TEST(ok_from_version_1),
+        JOURNAL_TEST_SQLITE(ok_while_another_writes),
         JOURNAL_TEST_SQLITE(what_a_server_asks_is_short),
         JOURNAL_TEST(ok_several_at_once),
         JOURNAL_TEST_SQLITE(ok_file_is_the_servers_alone),
