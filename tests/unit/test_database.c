@@ -2,6 +2,7 @@
 #include "journal_fixture.h"
 
 #include "base/clock.h"
+#include "store/database_internal.h"
 
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
@@ -22,10 +23,12 @@ enum { THREADS = 20, ROUNDS = 10, CONNECTIONS_MOST = 16, PROCESSES = 3 };
 /* These take the place of the C library's, for SQLite too: what reaches the disk is counted, or refused. */
 static atomic_int syncs;
 static atomic_bool sync_fails;
+static atomic_int sync_takes; /* milliseconds */
 
 __attribute__((visibility("default"))) int fdatasync(int fd)
 {
     atomic_fetch_add(&syncs, 1);
+    apr_sleep(apr_time_from_msec(atomic_load(&sync_takes)));
     if (atomic_load(&sync_fails)) {
         errno = EIO;
         return -1;
@@ -595,10 +598,10 @@ static void *APR_THREAD_FUNC mate_run(apr_thread_t *thread, void *data)
 }
 
 /*
- * All at once: they queue up while the test has the turn. Whoever is not there yet when it is given goes in a second
- * group, so that a busy machine makes two of one, or three.
+ * All at once: they queue up while the test has the turn, and for so long after. Whoever is not there yet when it is
+ * given goes in a second group, so that a busy machine makes two of one, or three.
  */
-static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, turn_t *turn)
+static void run_mates_for(journal_bed_t *bed, mate_t *mates, database_t *database, turn_t *turn, apr_interval_time_t more)
 {
     apr_thread_t *threads[THREADS];
     atomic_int arrived = 0;
@@ -616,11 +619,16 @@ static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, t
     while (atomic_load(&arrived) < THREADS) {
         apr_sleep(1000);
     }
-    apr_sleep(apr_time_from_msec(20));
+    apr_sleep(more);
     turn_give(turn);
     for (int i = 0; i < THREADS; i++) {
         apr_thread_join(&rv, threads[i]);
     }
+}
+
+static void run_mates(journal_bed_t *bed, mate_t *mates, database_t *database, turn_t *turn)
+{
+    run_mates_for(bed, mates, database, turn, apr_time_from_msec(20));
 }
 
 static void group_has_one_sync(void **state)
@@ -782,6 +790,69 @@ static void fail_a_group_while_another_writes(void **state)
     raw_close(raw);
     assert_null(try_put(bed, database, "last"));
     assert_int_equal(atoi(only_row(bed, database, COUNT, NULL, 1)[0]), 2);
+}
+
+/* Each was done and told so, or was not touched and told that it took too long, but for those without a name, which are
+ * bad; how many were not touched. */
+static int untouched_ones(journal_bed_t *bed, database_t *database, const mate_t *mates)
+{
+    int untouched = 0;
+    for (int i = 0; i < THREADS; i++) {
+        if (!mates[i].name) {
+            assert_int_not_equal(mates[i].rv, APR_SUCCESS);
+            continue;
+        }
+        bool late = mates[i].rv == APR_TIMEUP;
+        if (mates[i].rv && !late) {
+            fail_msg("%d: %d %s", i, mates[i].rv, mates[i].message);
+        }
+        assert_int_equal(mates[i].changed, late ? -7 : 1);
+        assert_true(late ? strstr(mates[i].message, "took too long") != NULL : mates[i].message == NULL);
+        apr_array_header_t *rows = NULL;
+        const char *message = "";
+        const char *arguments[] = {mates[i].name};
+        assert_int_equal(database_select(database, ECHO, arguments, 1, 2, &rows, bed->pool, &message), APR_SUCCESS);
+        assert_int_equal(rows->nelts, late ? 0 : 1);
+        untouched += late;
+    }
+    return untouched;
+}
+
+/* While the leader waits, or works for long, the others do not wait with him for ever. */
+static void fail_who_queues_for_too_long(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    turn_t *turn = turn_make();
+    database_t *database = begin_with(bed, turn);
+    mate_t mates[THREADS] = {0};
+    assert_null(try_put(bed, database, "first"));
+    database->queue_limit = apr_time_from_msec(50);
+    for (int i = 0; i < THREADS; i++) {
+        mates[i] = (mate_t){.query = PUT, .name = apr_psprintf(bed->pool, "%d", i)};
+    }
+    run_mates_for(bed, mates, database, turn, apr_time_from_msec(300));
+    assert_in_range(untouched_ones(bed, database, mates), 1, THREADS - 1);
+    assert_null(try_put(bed, database, "last"));
+}
+
+/* A group with a bad one on a slow disk: one by one they have a sync each, and those that are left are not waited for. */
+static void fail_who_is_left_of_a_slow_group(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    turn_t *turn = turn_make();
+    database_t *database = begin_with(bed, turn);
+    mate_t mates[THREADS] = {0};
+    assert_null(try_put(bed, database, "first"));
+    database->again_limit = apr_time_from_msec(100);
+    for (int i = 0; i < THREADS; i++) {
+        mates[i] = (mate_t){.query = PUT, .name = i % 5 == 2 ? NULL : apr_psprintf(bed->pool, "%d", i)};
+    }
+    atomic_store(&sync_takes, 30);
+    run_mates(bed, mates, database, turn);
+    atomic_store(&sync_takes, 0);
+    assert_in_range(untouched_ones(bed, database, mates), 1, THREADS - 5);
+    database->again_limit = apr_time_from_sec(5);
+    assert_null(try_put(bed, database, "last"));
 }
 
 /* Another has the turn and does not give it: then it goes without. */
@@ -946,6 +1017,8 @@ int main(void)
         JOURNAL_TEST_SQLITE(fail_a_group_that_the_disk_refused),
         JOURNAL_TEST_SQLITE(fail_a_group_whose_file_is_gone),
         JOURNAL_TEST_SQLITE(fail_a_group_while_another_writes),
+        JOURNAL_TEST_SQLITE(fail_who_queues_for_too_long),
+        JOURNAL_TEST_SQLITE(fail_who_is_left_of_a_slow_group),
         JOURNAL_TEST_SQLITE(turn_is_politeness),
         JOURNAL_TEST_SQLITE(processes_take_turns),
         JOURNAL_TEST_SQLITE(ok_pool_goes_during_a_group),
