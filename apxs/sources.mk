@@ -159,6 +159,7 @@ unit_tests = \
 	tests/unit/test_ctl \
 	tests/unit/test_csr \
 	tests/unit/test_database \
+	tests/unit/test_database_group \
 	tests/unit/test_engine \
 	tests/unit/test_event \
 	tests/unit/test_events \
@@ -211,6 +212,7 @@ unit_tests = \
 
 unit_fixtures = \
 	tests/unit/credential_fixture.c \
+	tests/unit/database_fixture.c \
 	tests/unit/gateway_fixture.c \
 	tests/unit/http_calls.c \
 	tests/unit/http_fixture.c \

@@ -131,7 +131,9 @@ void events_watch(const profile_t *profile, const events_t *events, events_watch
     if (events->command) {
         watch_breaker(profile, events, watch, pool);
     }
-    if (clock_now() >= watch->expiry_at) {
+    /* A clock that was set back does not make it longer. */
+    apr_interval_time_t left = watch->expiry_at - clock_now();
+    if (left <= 0 || left > EXPIRY_EVERY) {
         watch->expiry_at = clock_now() + EXPIRY_EVERY;
         watch_expiry(profile, events, pool);
     }

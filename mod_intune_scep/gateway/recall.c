@@ -110,7 +110,9 @@ static recall_t failed(transaction_t *t, const journal_row_t *row)
     bool may_pass = problem_facts(told->problem)->http_status == 503;
     /* A device that polls has no new request: what is over stays so, and it does not hear "come back" for ever. */
     bool can_go_on = scep_type_has_csr(t->request->type) || row->csr.len;
-    if (!may_pass && (row->idle < REFUSAL_LIFE || !can_go_on)) {
+    /* One that has yet to come is of a clock that was wrong. */
+    bool is_fresh = row->idle >= 0 && row->idle < REFUSAL_LIFE;
+    if (!may_pass && (is_fresh || !can_go_on)) {
         *t->result = *told;
         return RECALL_ANSWERED;
     }

@@ -7,8 +7,8 @@
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
-/* For a change's place in the queue; and for running a group once more, one by one. */
-static const apr_interval_time_t GROUP_LIMIT = apr_time_from_sec(5);
+static const apr_interval_time_t QUEUE_LIMIT = apr_time_from_sec(5);
+static const apr_interval_time_t AGAIN_LIMIT = apr_time_from_sec(5);
 static const char TOO_LONG[] = "the changes before it took too long";
 
 /* A change on its way through the group. What it points to is its caller's, who waits; only he allocates in his pool. */
@@ -152,6 +152,8 @@ apr_status_t database_make(database_t **database, const database_place_t *place,
     }
     made->statements = texts;
     made->count = count;
+    made->queue_limit = QUEUE_LIMIT;
+    made->again_limit = AGAIN_LIMIT;
     apr_pool_cleanup_register(pool, made, database_end, apr_pool_cleanup_null);
     rv = apr_dbd_get_driver(pool, place->driver, &made->driver);
     *database = made;
@@ -194,7 +196,7 @@ static void change_each(group_member_t *const *members, int count, apr_pool_t *p
     for (int i = 0; i < count; i++) {
         change_t *change = (change_t *)members[i];
         const char *message = "";
-        if (clock_now() - begin > GROUP_LIMIT) {
+        if (clock_now() - begin > change->database->again_limit) {
             end_all(members + i, count - i, APR_TIMEUP, TOO_LONG);
             return;
         }
@@ -267,7 +269,7 @@ static void change_together(group_member_t *const *members, int count)
 static void change_in_group(database_t *database, change_t *change, const char **message)
 {
     atomic_fetch_add(&database->in_group, 1);
-    apr_status_t rv = group_do(database->group, &change->member, GROUP_LIMIT);
+    apr_status_t rv = group_do(database->group, &change->member, database->queue_limit);
     atomic_fetch_sub(&database->in_group, 1);
     if (rv) {
         change->rv = rv;

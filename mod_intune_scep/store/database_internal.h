@@ -27,6 +27,8 @@ struct database_t {
     apr_reslist_t *connections[USES]; /* NULL: for nothing of its own */
     group_t *group;                   /* SQLite's changes; PostgreSQL's server groups commits itself */
     atomic_int in_group;              /* calls */
+    /* A change's place in the queue, and running a group once more, one by one: a test does not wait for seconds. */
+    apr_interval_time_t queue_limit, again_limit;
     atomic_uint errors;               /* so far: a connection that was opened before the last one is not used again */
     apr_thread_mutex_t *lock;         /* of the rest */
     apr_time_t down_until;

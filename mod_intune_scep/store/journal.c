@@ -465,9 +465,10 @@ apr_status_t journal_settle(journal_t *journal, journal_row_t **row, const journ
 apr_status_t journal_due(journal_t *journal, const char *location, int limit, apr_array_header_t **rows,
                          apr_pool_t *pool, const char **message)
 {
-    const char *arguments[] = {location, journal->tag, apr_itoa(pool, limit)};
+    const char *most = apr_itoa(pool, limit);
+    const char *arguments[] = {location, most, location, journal->tag, most, most};
     apr_array_header_t *found = NULL;
-    apr_status_t rv = journal_select(journal, STATEMENT_DUE, arguments, 3, &found, pool, message);
+    apr_status_t rv = journal_select(journal, STATEMENT_DUE, arguments, 6, &found, pool, message);
     *rows = apr_array_make(pool, found->nelts + 1, sizeof(journal_row_t *));
     for (int i = 0; i < found->nelts; i++) {
         journal_row_t *row = APR_ARRAY_IDX(found, i, journal_row_t *);

@@ -10,6 +10,9 @@
 
 enum { JOURNAL_COLUMNS = 22, JOURNAL_TAG_DIGITS = 16 };
 
+/** No lease is longer: journal_statements.def. */
+#define JOURNAL_LEASE_MOST apr_time_from_sec(172800)
+
 typedef enum journal_statement_t {
 #define STATEMENT(symbol, sql) STATEMENT_##symbol,
 #include "store/journal_statements.def"

@@ -127,7 +127,8 @@ journal_row_t *journal_row_make(const journal_t *journal, const char *const *col
     row->key_fp = text_of(column[3]);
     row->state = (journal_state_t)named(column[4], STATES, sizeof(STATES) / sizeof(STATES[0]));
     row->owner = text_of(column[5]);
-    row->leased = journal_time_of(column[6]) > 0;
+    apr_interval_time_t lease = journal_time_of(column[6]);
+    row->leased = lease > 0 && lease <= JOURNAL_LEASE_MOST;
     row->owner_gone = row->leased && owner_is_gone(journal, row->owner);
     row->report = (journal_report_t)named(column[7], REPORTS, sizeof(REPORTS) / sizeof(REPORTS[0]));
     row->due_in = journal_time_of(column[8]);

@@ -32,7 +32,15 @@ static const char *const VERSION_1[] = {
     "CREATE INDEX IF NOT EXISTS iscep_journal_serial ON iscep_journal (serial)",
     NULL,
 };
-static const char *const *const VERSIONS[] = {VERSION_1};
+/* What is done every second, and for each look at the status, does not go through the whole journal. */
+static const char *const VERSION_2[] = {
+    "CREATE INDEX IF NOT EXISTS iscep_journal_owed ON iscep_journal (loc, created, due) "
+    "WHERE report IN ('success', 'failure')",
+    "DROP INDEX IF EXISTS iscep_journal_due",
+    "CREATE INDEX IF NOT EXISTS iscep_journal_counts ON iscep_journal (report, state, loc, created)",
+    NULL,
+};
+static const char *const *const VERSIONS[] = {VERSION_1, VERSION_2};
 enum { VERSION = sizeof(VERSIONS) / sizeof(VERSIONS[0]) };
 
 typedef struct preparation_t {
@@ -130,13 +138,19 @@ static apr_status_t meta_get(const preparation_t *p, const char *name, const cha
     return rv;
 }
 
-/* The value that is there, or else this one; of several machines at once, one's. */
+/*
+ * The value that is there, or else this one; of several machines at once, one's. What is there is only read: a restart
+ * needs no place among those that write.
+ */
 static apr_status_t meta_agree(const preparation_t *p, const char *name, const char *wanted, const char **value)
 {
     int changed = 0;
     const char *arguments[] = {name, wanted};
-    apr_status_t rv =
-        database_change(p->database, DATABASE_DURABLE, STATEMENT_META_PUT, arguments, 2, &changed, p->pool, p->message);
+    apr_status_t rv = meta_get(p, name, value);
+    if (rv || *value) {
+        return rv;
+    }
+    rv = database_change(p->database, DATABASE_DURABLE, STATEMENT_META_PUT, arguments, 2, &changed, p->pool, p->message);
     return rv ? rv : meta_get(p, name, value);
 }
 

@@ -387,7 +387,7 @@ static void fail_other_version(void **state)
     assert_refuses(3, "list", "newer version of the module (schema 99");
     run_sql("DELETE FROM iscep_meta WHERE name = 'schema_version'");
     assert_refuses(3, "list", "no journal in this database");
-    run_sql("INSERT INTO iscep_meta VALUES ('schema_version', '1')");
+    run_sql("INSERT INTO iscep_meta VALUES ('schema_version', '2')");
     assert_ends(0, journal_tool("list"));
 }
 

@@ -345,6 +345,11 @@ static void expiry_once_a_day(void **state)
     gate_wait(&teller.gate, HOUR + 1);
     events_watch(&teller.gate.profile, &teller.events, &watches, teller.gate.bed->pool);
     assert_int_equal(count(told(&teller), "expiring\n"), 2);
+    /* The last look was by a clock that was years ahead. */
+    gate_wait(&teller.gate, 2 * DAY);
+    watches.expiry_at += apr_time_from_sec(3650L * DAY);
+    events_watch(&teller.gate.profile, &teller.events, &watches, teller.gate.bed->pool);
+    assert_int_equal(count(told(&teller), "expiring\n"), 4);
 }
 
 /* What the start has told the log is told again after a day, not at the first look; what began since is not of the start. */

@@ -335,7 +335,7 @@ static void put_row(journal_bed_t *bed, raw_t *raw, const char *id, journal_stat
             journal_report_name(state == JOURNAL_ISSUED     ? JOURNAL_OWED_SUCCESS
                                 : state == JOURNAL_WITHHELD ? JOURNAL_REFUSED
                                                             : JOURNAL_OWED_FAILURE),
-            owner, situation == OVER ? "5" : "99999999999999",
+            owner, situation == OVER ? "5" : apr_pstrcat(bed->pool, database_now(bed->kind), " + 60000", NULL),
             certificate ? ", cert = 'Y2VydA==', cert_fp = '" CERTIFICATE_FP "'" : ", cert = NULL, cert_fp = NULL", id);
 }
 
@@ -676,7 +676,7 @@ static void due_ones_oldest_first(void **state)
     raw_run(raw, "UPDATE iscep_journal SET loc = 'elsewhere' WHERE txid = 'T4'");
     due(bed, 10, "T1 T3 T0");
     due(bed, 2, "T1 T3");
-    raw_run(raw, "UPDATE iscep_journal SET due = 99999999999999 WHERE txid = 'T1'");
+    raw_run(raw, "UPDATE iscep_journal SET due = %s + 60000 WHERE txid = 'T1'", database_now(bed->kind));
     due(bed, 10, "T3 T0");
     raw_close(raw);
 }
@@ -697,6 +697,36 @@ static void due_ones_nobody_sends(void **state)
     raw_run(raw, "UPDATE iscep_journal SET owner = '0000000000000000-%ld-AAAA', created = 0 WHERE txid = 'T3'",
             dead_process());
     due(bed, 3, "T5 T2");
+    raw_close(raw);
+}
+
+/* Written while the clock was years ahead: nothing waits until then. */
+static void a_clock_that_is_set_back(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    apr_array_header_t *rows = NULL;
+    raw_t *raw = raw_open(bed);
+    journal_row_t *row = journal_bed_row(bed, "T1");
+    assert_int_equal(journal_raise(bed->journal, row->id, "orphan", "serial 1", bed->pool, &message), APR_SUCCESS);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = lease_until + 315360000000, due = due + 315360000000, "
+                 "event_due = event_due + 315360000000");
+    due(bed, 10, "T1");
+    assert_int_equal(journal_events(bed->journal, &rows, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(rows->nelts, 1);
+    row = APR_ARRAY_IDX(rows, 0, journal_row_t *);
+    assert_false(row->leased);
+    assert_int_equal(journal_event_claim(bed->journal, row, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(claim(bed, &row, JOURNAL_TO_REPORT), APR_SUCCESS);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = lease_until + 315360000000");
+    row = journal_bed_find(bed, row->id);
+    assert_int_equal(claim(bed, &row, JOURNAL_TO_ISSUE), APR_SUCCESS);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = lease_until + 315360000000");
+    /* Another request of the same transactionID is not in its way either. */
+    journal_intent_t second = journal_bed_intent(bed, "T1", "another request");
+    assert_int_equal(begin(bed, &second, &row), APR_SUCCESS);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = lease_until + 315360000000");
+    assert_int_equal(journal_drop(bed->journal, row->id, bed->pool, &message), APR_SUCCESS);
     raw_close(raw);
 }
 
@@ -899,6 +929,7 @@ int main(void)
         JOURNAL_TEST(release_gives_back),
         JOURNAL_TEST(due_ones_oldest_first),
         JOURNAL_TEST(due_ones_nobody_sends),
+        JOURNAL_TEST(a_clock_that_is_set_back),
         JOURNAL_TEST(what_is_put_off_is_brought_forward),
         JOURNAL_TEST(the_old_are_pruned),
         JOURNAL_TEST(events_are_told_once),

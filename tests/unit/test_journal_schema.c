@@ -75,10 +75,11 @@ static void versions(void **state)
         const char *before;
         const char *words; /* NULL: accepted */
     } rows[] = {
-        {"ok/the same", "UPDATE iscep_meta SET value = '1' WHERE name = 'schema_version'", NULL},
+        {"ok/the same", "UPDATE iscep_meta SET value = '2' WHERE name = 'schema_version'", NULL},
+        {"ok/older", "UPDATE iscep_meta SET value = '1' WHERE name = 'schema_version'", NULL},
         {"ok/a crash before the version", "DELETE FROM iscep_meta WHERE name = 'schema_version'", NULL},
         {"ok/a crash after the first table", "DROP TABLE iscep_journal", NULL},
-        {"fail/newer", "UPDATE iscep_meta SET value = '2' WHERE name = 'schema_version'", "newer version"},
+        {"fail/newer", "UPDATE iscep_meta SET value = '3' WHERE name = 'schema_version'", "newer version"},
     };
     journal_bed_t *bed = journal_bed(state);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -98,6 +99,102 @@ static void versions(void **state)
         if (!rv) {
             journal_bed_open(bed);
             journal_bed_row(bed, rows[i].name);
+        }
+    }
+}
+
+/* The first version's indexes give way to the second's, and the rows stay. */
+static void ok_from_version_1(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *id = NULL;
+    const char *message = "";
+    const char *row = journal_bed_row(bed, "T1")->id;
+    journal_bed_close(bed);
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "DROP INDEX iscep_journal_owed");
+    raw_run(raw, "DROP INDEX iscep_journal_counts");
+    raw_run(raw, "CREATE INDEX iscep_journal_due ON iscep_journal (due) WHERE report IN ('success', 'failure')");
+    raw_run(raw, "UPDATE iscep_meta SET value = '1' WHERE name = 'schema_version'");
+    raw_close(raw);
+    assert_int_equal(prepare(bed, &id, &message), APR_SUCCESS);
+    raw = raw_open(bed);
+    assert_string_equal(raw_text(raw, "SELECT value FROM iscep_meta WHERE name = 'schema_version'"), "2");
+    assert_int_equal(raw_try(raw, "DROP INDEX iscep_journal_owed"), 0);
+    assert_int_equal(raw_try(raw, "DROP INDEX iscep_journal_counts"), 0);
+    assert_int_not_equal(raw_try(raw, "DROP INDEX iscep_journal_due"), 0);
+    raw_close(raw);
+    journal_bed_open(bed);
+    journal_bed_find(bed, row);
+}
+
+/* A restart of a server whose journal somebody writes to all the time, or holds. */
+static void ok_while_another_writes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *first = NULL, *second = NULL;
+    const char *message = "";
+    assert_int_equal(prepare(bed, &first, &message), APR_SUCCESS);
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "BEGIN IMMEDIATE");
+    if (prepare(bed, &second, &message)) {
+        fail_msg("%s", message);
+    }
+    assert_string_equal(first, second);
+    raw_run(raw, "ROLLBACK");
+    raw_close(raw);
+}
+
+static int places_in(const char *sql)
+{
+    int count = 0;
+    for (const char *place = sql; (place = strstr(place, "%s")); place += 2) {
+        count++;
+    }
+    return count;
+}
+
+/* A part of a plan: one row if it is known by its key, or a part of an index that grows with what is to be done. */
+static bool is_short(const char *part)
+{
+    static const char *const WHOLE[] = {"USING INDEX iscep_journal_poll (loc=?)", "SCAN iscep_journal"};
+    for (size_t i = 0; i < sizeof(WHOLE) / sizeof(WHOLE[0]); i++) {
+        if (strstr(part, WHOLE[i]) && !strstr(part, "COVERING INDEX") && !strstr(part, "iscep_journal_events")) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* While SQLite goes through a journal of some 100,000 rows, no thread of the process gets at it. */
+static void what_a_server_asks_is_short(void **state)
+{
+    static const journal_statement_t OPERATORS[] = {STATEMENT_LIST, STATEMENT_LIST_OPEN, STATEMENT_SERIALS};
+    journal_bed_t *bed = journal_bed(state);
+    database_place_t place;
+    database_t *database = NULL;
+    const char *message = "";
+    const char *texts[STATEMENT_COUNT];
+    const char *arguments[] = {"1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1", "1"};
+    for (int i = 0; i < STATEMENT_COUNT; i++) {
+        texts[i] = apr_pstrcat(bed->pool, "EXPLAIN QUERY PLAN ", journal_statements[i], NULL);
+    }
+    assert_int_equal(database_place_parse(&place, bed->settings.place, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(database_make(&database, &place, NULL, texts, STATEMENT_COUNT, bed->pool), APR_SUCCESS);
+    for (int i = 0; i < STATEMENT_COUNT; i++) {
+        apr_array_header_t *parts = NULL;
+        bool is_operators = false;
+        for (size_t n = 0; n < sizeof(OPERATORS) / sizeof(OPERATORS[0]); n++) {
+            is_operators = is_operators || i == (int)OPERATORS[n];
+        }
+        if (database_select(database, i, arguments, places_in(journal_statements[i]), 4, &parts, bed->pool, &message)) {
+            fail_msg("%s: %s", journal_statements[i], message);
+        }
+        for (int n = 0; !is_operators && n < parts->nelts; n++) {
+            const char *part = APR_ARRAY_IDX(parts, n, const char *const *)[3];
+            if (!is_short(part)) {
+                fail_msg("%s: %s", journal_statements[i], part);
+            }
         }
     }
 }
@@ -307,6 +404,9 @@ int main(void)
         JOURNAL_TEST(ok_made_once),
         JOURNAL_TEST(fail_another_key),
         JOURNAL_TEST(versions),
+        JOURNAL_TEST(ok_from_version_1),
+        JOURNAL_TEST_SQLITE(ok_while_another_writes),
+        JOURNAL_TEST_SQLITE(what_a_server_asks_is_short),
         JOURNAL_TEST(ok_several_at_once),
         JOURNAL_TEST_SQLITE(ok_file_is_the_servers_alone),
         JOURNAL_TEST_SQLITE(files),

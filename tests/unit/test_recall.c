@@ -19,6 +19,9 @@ typedef enum kind_t { PKCSREQ, RENEWALREQ, CERTPOLL } kind_t;
 /* What the row says of the failure: nothing, what may pass, a refusal, a CertPoll in vain. */
 typedef enum fail_t { NO_FAIL, PASSING, REFUSED, POLLED } fail_t;
 
+/* How long ago: less than a minute, more, or by a clock that has been set back since. */
+typedef enum age_t { YOUNG, OLD, AHEAD } age_t;
+
 /* A row and who comes. */
 typedef struct situation_t {
     journal_state_t state;
@@ -29,7 +32,7 @@ typedef struct situation_t {
     kind_t kind;
     fail_t fail;
     bool csr; /* the row still has it */
-    bool old; /* for more than a minute */
+    age_t age;
 } situation_t;
 
 #define OWED (BIT(JOURNAL_OWED_SUCCESS) | BIT(JOURNAL_OWED_FAILURE))
@@ -41,7 +44,7 @@ typedef struct situation_t {
 /* The first that fits counts. */
 static const struct {
     const char *name;
-    unsigned states, reports, holds, notify, resync, kinds, fails, csr, old;
+    unsigned states, reports, holds, notify, resync, kinds, fails, csr, ages;
     recall_t recall;
     problem_t problem;
     bool certificate;
@@ -61,15 +64,15 @@ static const struct {
     {"issued: before, never reported", BIT(JOURNAL_ISSUED), BIT(JOURNAL_REFUSED) | BIT(JOURNAL_DEAD), ANY, ANY, ANY, ANY, ANY, ANY, ANY, RECALL_ANSWERED, PROBLEM_GIVEN_UP, false},
     {"issued: before, being reported", BIT(JOURNAL_ISSUED), OWED, BIT(LEASED), ANY, ANY, ANY, ANY, ANY, ANY, RECALL_WAIT, PROBLEM_NONE, false},
     {"issued: before, to be reported", BIT(JOURNAL_ISSUED), OWED, NOBODY, ANY, ANY, ANY, ANY, ANY, ANY, RECALL_ANSWERED, PROBLEM_COME_BACK, false},
-    {"failed: refused just now", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, ANY, BIT(REFUSED), ANY, BIT(false), RECALL_ANSWERED, PROBLEM_CA_REFUSED, false},
-    {"failed: given up just now", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, ANY, BIT(NO_FAIL), ANY, BIT(false), RECALL_ANSWERED, PROBLEM_GIVEN_UP, false},
+    {"failed: refused just now", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, ANY, BIT(REFUSED), ANY, BIT(YOUNG), RECALL_ANSWERED, PROBLEM_CA_REFUSED, false},
+    {"failed: given up just now", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, ANY, BIT(NO_FAIL), ANY, BIT(YOUNG), RECALL_ANSWERED, PROBLEM_GIVEN_UP, false},
     {"failed: refused, and no request left", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, BIT(CERTPOLL), BIT(REFUSED), BIT(false), ANY, RECALL_ANSWERED, PROBLEM_CA_REFUSED, false},
     /* Nobody may be told for ever to come back. */
     {"failed: might pass, and no request left", BIT(JOURNAL_FAILED), ANY, NOBODY, ANY, ANY, BIT(CERTPOLL), BIT(PASSING) | BIT(POLLED), BIT(false), ANY, RECALL_ANSWERED, PROBLEM_GIVEN_UP, false},
     {"failed: given up, and no request left", BIT(JOURNAL_FAILED), ANY, ANY, ANY, ANY, BIT(CERTPOLL), BIT(NO_FAIL), BIT(false), ANY, RECALL_ANSWERED, PROBLEM_GIVEN_UP, false},
     {"failed: being reported", BIT(JOURNAL_FAILED), ANY, BIT(LEASED), ANY, ANY, ANY, ANY, ANY, ANY, RECALL_WAIT, PROBLEM_NONE, false},
     {"failed: might pass", BIT(JOURNAL_FAILED), ANY, NOBODY, ANY, ANY, ANY, BIT(PASSING) | BIT(POLLED), ANY, ANY, RECALL_ISSUE, PROBLEM_NONE, false},
-    {"failed: a minute ago", BIT(JOURNAL_FAILED), ANY, NOBODY, ANY, ANY, ANY, REFUSAL, ANY, BIT(true), RECALL_ISSUE, PROBLEM_NONE, false},
+    {"failed: a minute ago", BIT(JOURNAL_FAILED), ANY, NOBODY, ANY, ANY, ANY, REFUSAL, ANY, BIT(OLD) | BIT(AHEAD), RECALL_ISSUE, PROBLEM_NONE, false},
     {"withheld", BIT(JOURNAL_WITHHELD), ANY, ANY, ANY, ANY, ANY, ANY, ANY, ANY, RECALL_ANSWERED, PROBLEM_REPORT_REFUSED, false},
 };
 
@@ -99,7 +102,7 @@ static journal_row_t row_of(const situation_t *s, apr_pool_t *pool)
                          .fail = fail_text(s->fail),
                          .ra_fp = GATE_RA_FP,
                          .node = "http://node",
-                         .idle = apr_time_from_sec(s->old ? 61 : 59)};
+                         .idle = apr_time_from_sec(s->age == OLD ? 61 : s->age == AHEAD ? -1 : 59)};
     if (s->csr) {
         row.csr = stored_csr;
     }
@@ -119,16 +122,16 @@ static transaction_t *comes(gate_t *gate, kind_t kind, apr_pool_t *pool)
 
 static const char *situation_words(const situation_t *s, apr_pool_t *pool)
 {
-    return apr_psprintf(pool, "%s/%s hold %d notify %d resync %d kind %d fail %d csr %d old %d",
+    return apr_psprintf(pool, "%s/%s hold %d notify %d resync %d kind %d fail %d csr %d age %d",
                         journal_state_name(s->state), journal_report_name(s->report), (int)s->hold, (int)s->notify, (int)s->resync,
-                        (int)s->kind, (int)s->fail, s->csr, s->old);
+                        (int)s->kind, (int)s->fail, s->csr, (int)s->age);
 }
 
 static bool fits(size_t i, const situation_t *s)
 {
     return (CASES[i].states & BIT(s->state)) && (CASES[i].reports & BIT(s->report)) && (CASES[i].holds & BIT(s->hold)) &&
            (CASES[i].notify & BIT(s->notify)) && (CASES[i].resync & BIT(s->resync)) && (CASES[i].kinds & BIT(s->kind)) &&
-           (CASES[i].fails & BIT(s->fail)) && (CASES[i].csr & BIT(s->csr)) && (CASES[i].old & BIT(s->old));
+           (CASES[i].fails & BIT(s->fail)) && (CASES[i].csr & BIT(s->csr)) && (CASES[i].ages & BIT(s->age));
 }
 
 static void try(gate_t *gate, const situation_t *s, int *used, apr_pool_t *pool)
@@ -159,7 +162,7 @@ static void every_combination(void **state)
 {
     gate_t gate = gate_begin(state);
     int used[COUNT(CASES)] = {0};
-    int sizes[] = {JOURNAL_WITHHELD + 1, JOURNAL_WAIVED + 1, 3, 2, 3, 3, 4, 2, 2};
+    int sizes[] = {JOURNAL_WITHHELD + 1, JOURNAL_WAIVED + 1, 3, 2, 3, 3, 4, 2, 3};
     int total = 1;
     for (size_t i = 0; i < COUNT(sizes); i++) {
         total *= sizes[i];
@@ -174,7 +177,7 @@ static void every_combination(void **state)
         }
         situation_t s = {(journal_state_t)of[0], (journal_report_t)of[1], (hold_t)of[2], (notify_t)of[3],
                          (resync_t)of[4],        (kind_t)of[5],           (fail_t)of[6], of[7] != 0,
-                         of[8] != 0};
+                         (age_t)of[8]};
         assert_int_equal(apr_pool_create(&pool, gate.bed->pool), APR_SUCCESS);
         try(&gate, &s, used, pool);
         apr_pool_destroy(pool);
