@@ -22,7 +22,10 @@ typedef struct frame_t {
 
 static void complain(conf_reader_t *reader, const char *what)
 {
-    if (!reader->wrong) {
+    if (!reader->wrong && !reader->line) {
+        /* the file itself */
+        reader->wrong = what;
+    } else if (!reader->wrong) {
         reader->wrong = apr_psprintf(reader->pool, "%s line %d: %s", text_escape(reader->pool, reader->file, SHOWN),
                                      reader->line, what);
     }

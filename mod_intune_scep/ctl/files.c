@@ -104,16 +104,19 @@ ctl_exit_t ctl_certificate_take(ctl_t *ctl, const scep_engine_t *engine, const c
     return CTL_DONE;
 }
 
+const char *ctl_specification(const ctl_t *ctl, const char *specification)
+{
+    char *path = NULL;
+    bool is_path = !strncmp(specification, "file:", 5) &&
+                   !apr_filepath_merge(&path, NULL, specification + 5, APR_FILEPATH_TRUENAME, ctl->pool);
+    return is_path ? apr_pstrcat(ctl->pool, "file:", path, NULL) : specification;
+}
+
 ctl_exit_t ctl_secret_take(ctl_t *ctl, const char *name, const char *specification, const secret_t **secret)
 {
     secret_source_t *source = NULL;
     const char *message = NULL;
-    char *path = NULL;
-    if (!strncmp(specification, "file:", 5) &&
-        !apr_filepath_merge(&path, NULL, specification + 5, APR_FILEPATH_TRUENAME, ctl->pool)) {
-        specification = apr_pstrcat(ctl->pool, "file:", path, NULL);
-    }
-    if (secret_source_make(&source, specification, ctl->pool, &message)) {
+    if (secret_source_make(&source, ctl_specification(ctl, specification), ctl->pool, &message)) {
         return ctl_fail(ctl, CTL_UNUSABLE, "--%s: %s", name, message);
     }
     *secret = secret_source_read(source, ctl->pool);

@@ -21,6 +21,9 @@ ctl_exit_t ctl_key_take(ctl_t *ctl, const scep_engine_t *engine, const char *pat
 /** The first certificate of a file. */
 ctl_exit_t ctl_certificate_take(ctl_t *ctl, const scep_engine_t *engine, const char *path, X509 **certificate);
 
+/** The specification of a secret; a path in it that is not absolute is below the working directory. */
+const char *ctl_specification(const ctl_t *ctl, const char *specification);
+
 /** A secret by its specification: file:PATH, exec:COMMAND, env:NAME or itself. `name` is the option's. */
 ctl_exit_t ctl_secret_take(ctl_t *ctl, const char *name, const char *specification, const secret_t **secret);
 
