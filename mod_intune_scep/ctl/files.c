@@ -73,6 +73,21 @@ ctl_exit_t ctl_file_write(ctl_t *ctl, const char *path, bytes_t bytes, int mode)
     return CTL_DONE;
 }
 
+ctl_exit_t ctl_file_try(ctl_t *ctl, const char *path)
+{
+    struct stat facts;
+    char *name = apr_pstrcat(ctl->pool, path, ".XXXXXX", NULL);
+    bool is_directory = !stat(path, &facts) && S_ISDIR(facts.st_mode);
+    int fd = is_directory ? -1 : mkstemp(name);
+    if (fd < 0) {
+        return ctl_fail(ctl, CTL_UNUSABLE, "%s cannot be written: %s", ctl_shown(ctl, path, PATH_SHOWN),
+                        strerror(is_directory ? EISDIR : errno));
+    }
+    close(fd);
+    unlink(name);
+    return CTL_DONE;
+}
+
 static ctl_exit_t key_new(ctl_t *ctl, const scep_engine_t *engine, const char *path, EVP_PKEY **key)
 {
     *key = scep_client_key_make(engine, KEY_BITS, ctl->pool);

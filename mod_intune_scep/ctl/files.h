@@ -15,6 +15,9 @@ ctl_exit_t ctl_file_read(ctl_t *ctl, const char *path, bytes_t *bytes);
 /** Puts a file in its place, whole or not at all. */
 ctl_exit_t ctl_file_write(ctl_t *ctl, const char *path, bytes_t bytes, int mode);
 
+/** Whether ctl_file_write() could do that: to be asked before what is to be written is got, and lost. */
+ctl_exit_t ctl_file_try(ctl_t *ctl, const char *path);
+
 /** The key in a file that nobody else may read; `make`: a new one is made, and written there, where there is none. */
 ctl_exit_t ctl_key_take(ctl_t *ctl, const scep_engine_t *engine, const char *path, bool make, EVP_PKEY **key);
 

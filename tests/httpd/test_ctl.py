@@ -693,12 +693,15 @@ def test_enrol_does_not_wait_unasked(site, url, challenge):
 
 
 def test_what_cannot_be_kept(site, url, challenge, scratch):
-    """One document all the same."""
+    """One document all the same, and no certificate is asked for: nobody would have it."""
     (scratch / "file").write_text("")
+    before = len(site.ca.requests())
     result = ctl.run("enrol", site.ca.url, "--out", scratch / "file")
-    assert result.code == 1 and "cannot be" in result.json["error"]
-    result = ctl.run("ra-request", site.ca.url, "--key", scratch / "key", "--out", scratch / "nowhere/ra.pem", "--subject", "/CN=x")
-    assert result.code == 1 and "nowhere" in result.json["error"]
+    assert result.code == 3 and "cannot be" in result.json["error"]
+    for out in ("nowhere/ra.pem", "."):
+        result = ctl.run("ra-request", site.ca.url, "--key", scratch / "key", "--out", scratch / out, "--subject", "/CN=x")
+        assert result.code == 3 and str(scratch) in result.json["error"], str(result)
+    assert len(site.ca.requests()) == before
     result = ctl.run("enrol", site.ca.url, "--ca-chain", scratch / "file")
     assert result.code == 3 and "is empty" in result.json["error"]
 
