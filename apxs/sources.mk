@@ -124,6 +124,7 @@ ctl_sources = \
 	mod_intune_scep/ctl/check_journal.c \
 	mod_intune_scep/ctl/check_microsoft.c \
 	mod_intune_scep/ctl/check_ra.c \
+	mod_intune_scep/ctl/check_settings.c \
 	mod_intune_scep/ctl/check_stranger.c \
 	mod_intune_scep/ctl/client.c \
 	mod_intune_scep/ctl/conf.c \

@@ -81,41 +81,6 @@ const char *check_subject(const check_t *check, X509 *certificate)
                : apr_pstrcat(check->pool, "\"", text_escape(check->pool, facts.subject, CHECK_SHOWN), "\"", NULL);
 }
 
-/* The settings. */
-
-static const setting_id_t NEEDED[] = {SETTING_TENANT, SETTING_APP_ID,   SETTING_RA_CERTIFICATE,
-                                      SETTING_RA_KEY, SETTING_CA_CHAIN, SETTING_BACKEND};
-static const setting_id_t CREDENTIALS[] = {SETTING_APP_KEY, SETTING_APP_CERTIFICATE, SETTING_APP_TOKEN_FILE};
-
-static void check_settings(check_t *check, const apr_array_header_t *faults)
-{
-    const char *missing = "";
-    int credentials = 0;
-    for (size_t i = 0; i < sizeof(NEEDED) / sizeof(NEEDED[0]); i++) {
-        if (!check_text(check, NEEDED[i])) {
-            missing = apr_pstrcat(check->pool, missing, *missing ? ", " : "", setting_name(NEEDED[i]), NULL);
-        }
-    }
-    for (size_t i = 0; i < sizeof(CREDENTIALS) / sizeof(CREDENTIALS[0]); i++) {
-        credentials += check_text(check, CREDENTIALS[i]) != NULL;
-    }
-    if (faults && faults->nelts) {
-        ctl_step(check->steps, "settings", CTL_RED, "mend it: the server does not start like this", "%s%s",
-                 APR_ARRAY_IDX(faults, 0, const char *),
-                 faults->nelts > 1 ? apr_psprintf(check->pool, " (and %d more)", faults->nelts - 1) : "");
-    } else if (credentials > 1) {
-        ctl_step(check->steps, "settings", CTL_RED, "give exactly one", "there are %d credentials for Entra",
-                 credentials);
-    } else if (*missing && check->configured) {
-        ctl_step(check->steps, "settings", CTL_RED, "set it: the server does not start like this", "missing: %s",
-                 missing);
-    } else {
-        ctl_step(check->steps, "settings", CTL_GREEN, NULL,
-                 *missing ? "good as far as they go; not given, so not checked: %s" : "all that is needed is there%s",
-                 missing);
-    }
-}
-
 /* One location. */
 
 static json_object *check_run(check_t *check, const char *name, const apr_array_header_t *faults, bool stranger)
@@ -172,6 +137,11 @@ static void check_one(check_all_t *all, const conf_location_t *location)
     check.backend =
         location && !is_given(all, SETTING_BACKEND) ? location->backend : check_text(&check, SETTING_BACKEND);
     check.balanced = location && !is_given(all, SETTING_BACKEND) && location->balanced;
+    check.user = all->conf ? all->conf->user : NULL;
+    check.group = all->conf ? all->conf->group : NULL;
+    check.modules = all->conf ? all->conf->modules : NULL;
+    check.macros = all->conf && all->conf->macros;
+    check.engine_on = location && location->tls.engine_on;
     check.unverified = location && !location->tls.verified;
     check.tls.ca_file = trust ? trust : location ? location->tls.ca_file : NULL;
     check.tls.client_certificate = client ? client : location ? location->tls.certificate : NULL;
@@ -280,7 +250,8 @@ static ctl_exit_t nothing_found(const check_all_t *all)
     return word ? ctl_fail(all->ctl, CTL_UNUSABLE,
                            "no location with the path or name %s is switched on in the configuration",
                            ctl_shown(all->ctl, word, CHECK_SHOWN))
-                : ctl_fail(all->ctl, CTL_UNUSABLE, "IntuneScep On is nowhere in the configuration");
+                : ctl_fail(all->ctl, CTL_UNUSABLE, "IntuneScep On is nowhere in the configuration%s",
+                           all->conf->macros ? ", unless a macro has it: Use is not followed" : "");
 }
 
 static ctl_exit_t run(ctl_t *ctl, const ctl_words_t *words)

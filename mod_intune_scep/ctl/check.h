@@ -22,6 +22,11 @@ typedef struct check_t {
     const char *backend;        /**< URL, or NULL */
     bool balanced;              /**< it is a balancer's first member */
     http_settings_t tls;        /**< towards it */
+    bool engine_on;             /**< SSLProxyEngine is on */
+    const char *user;           /**< User, or NULL */
+    const char *group;          /**< Group, or NULL */
+    apr_hash_t *modules;        /**< those that have a LoadModule; NULL where it is not known */
+    bool macros;                /**< the configuration has macros, which are not followed */
     bool unverified;            /**< the server does not look at the CA's TLS certificate */
     const scep_engine_t *engine;
 
@@ -33,6 +38,9 @@ typedef struct check_t {
     unsigned capabilities; /**< SCEP_CAP_… of the CA */
     const scep_ca_t *ca;   /**< what its GetCACert gave */
 } check_t;
+
+/* check_settings.c: what is missing, or does not go together. `faults` are those of the configuration, or NULL. */
+void check_settings(check_t *check, const apr_array_header_t *faults);
 
 /* check_microsoft.c: from the credential to a validation. */
 void check_microsoft(check_t *check);

@@ -9,7 +9,9 @@
 #include "store/shared_cache.h"
 
 #include <apr_strings.h>
-#include <stdio.h>
+#include <apr_uri.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { THROW_AWAY_BITS = 2048, ID_BYTES = 20 };
 
@@ -76,14 +78,12 @@ static ctl_colour_t certificate_take(microsoft_t *m, const char **text)
 static ctl_colour_t token_file_take(microsoft_t *m, const char **text)
 {
     const char *path = check_text(m->check, SETTING_APP_TOKEN_FILE);
-    FILE *file = fopen(path, "re");
+    struct stat facts;
+    bool good = !stat(path, &facts) && S_ISREG(facts.st_mode) && !access(path, R_OK);
     m->settings.app_token_file = path;
     *text = apr_pstrcat(m->check->pool, "the federated token's file ", text_escape(m->check->pool, path, CHECK_SHOWN),
-                        file ? " can be read" : " cannot be read", NULL);
-    if (file) {
-        fclose(file);
-    }
-    return file ? CTL_GREEN : CTL_RED;
+                        good ? " can be read" : " cannot be read, or is not a regular file", NULL);
+    return good ? CTL_GREEN : CTL_RED;
 }
 
 /* False: there is none to go on with. */
@@ -135,6 +135,18 @@ static void urls_take(microsoft_t *m)
     settings->retries = setting_number(check->settings, SETTING_RETRIES);
 }
 
+/* Without a port it is that of the scheme; curl would take 1080. */
+static const char *proxy_url(const check_t *check, const char *url)
+{
+    apr_uri_t uri;
+    if (!url || apr_uri_parse(check->pool, url, &uri)) {
+        return url;
+    }
+    bool has_port = uri.port_str && *uri.port_str;
+    return apr_psprintf(check->pool, "%s://%s%s%s", uri.scheme, uri.hostinfo, has_port ? "" : ":",
+                        has_port ? "" : apr_itoa(check->pool, apr_uri_port_of_scheme(uri.scheme)));
+}
+
 /* NULL, or what is wrong. */
 static const char *network_take(microsoft_t *m)
 {
@@ -145,12 +157,14 @@ static const char *network_take(microsoft_t *m)
     http->max_handles = 1;
     http->ca_file = check_text(check, SETTING_TLS_CA_FILE);
     http->client_certificate = check_text(check, SETTING_TLS_CERTIFICATE);
-    http->proxy = proxy && !strcmp(proxy, "none") ? "" : proxy;
+    http->proxy = proxy && !strcmp(proxy, "none") ? "" : proxy_url(check, proxy);
     http->proxy_user = http->proxy && !*http->proxy ? NULL : check_text(check, SETTING_HTTP_PROXY_USER);
     if (http->ca_file && http_trust_check(http->ca_file, check->pool, &message)) {
         return apr_pstrcat(check->pool, "IntuneScepTLSCAFile: ", message, NULL);
     }
-    if (http->client_certificate && http_certificate_check(http->client_certificate, check->pool, &message)) {
+    if (http->client_certificate &&
+        (secret_path_check(http->client_certificate, false, check->pool, &message) ||
+         http_certificate_check(http->client_certificate, check->pool, &message))) {
         return apr_pstrcat(check->pool, "IntuneScepTLSCertificate: ", message, NULL);
     }
     if (http->proxy_user && check_text(check, SETTING_HTTP_PROXY_PASSWORD) &&

@@ -139,6 +139,32 @@ static void crl_check(check_t *check)
     }
 }
 
+/* Likewise. It may have expired. */
+static void former_check(check_t *check)
+{
+    static const char STEP[] = "ra-former";
+    const char *given = check->settings->set[SETTING_RA_FORMER].second;
+    const char *path = given ? check_path(check, SETTING_RA_FORMER, given) : NULL;
+    const char *message = NULL;
+    EVP_PKEY *key = NULL;
+    if (!check_text(check, SETTING_RA_FORMER)) {
+        return;
+    }
+    STACK_OF(X509) *certificates = load(check, SETTING_RA_FORMER, &message);
+    if (certificates && !path) {
+        message = "the path of its private key is missing behind it";
+    } else if (certificates && !secret_path_check(path, false, check->pool, &message) &&
+               !scep_key_load(&key, check->engine, path, check->pool, &message)) {
+        message = scep_key_check(sk_X509_value(certificates, 0), key, check->pool);
+    }
+    if (message) {
+        red(check, STEP, SETTING_RA_FORMER, message, "give the former RA certificate and its key, or leave it out");
+    } else {
+        ctl_step(check->steps, STEP, CTL_GREEN, NULL, "%s, its key fits",
+                 check_subject(check, sk_X509_value(certificates, 0)));
+    }
+}
+
 void check_ra(check_t *check)
 {
     bool separate =
@@ -158,4 +184,5 @@ void check_ra(check_t *check)
     if (separate && part_load(check, &encryption)) {
         part_judge(check, &encryption);
     }
+    former_check(check);
 }

@@ -2,8 +2,8 @@
 /*
  * The server's configuration as far as this module has a say in it, read as httpd reads it: Include, Define and ${…},
  * quotes, lines that go on, <IfDefine> and its like, <VirtualHost>, <Location>, and how sections merge. What only the
- * running server knows is guessed: modules are there that have a LoadModule, or that are usually built in; <IfVersion>
- * holds; mod_macro is not followed.
+ * running server knows is guessed: modules are there that have a LoadModule, or that are usually built in; httpd is the
+ * newest 2.4; mod_macro is not followed.
  */
 #ifndef ISCEP_CTL_CONF_H
 #define ISCEP_CTL_CONF_H
@@ -18,6 +18,7 @@ typedef struct conf_tls_t {
     const char *ca_file;     /**< SSLProxyCACertificateFile, or NULL */
     const char *certificate; /**< SSLProxyMachineCertificateFile, or NULL */
     bool verified;           /**< SSLProxyVerify require */
+    bool engine_on;          /**< SSLProxyEngine On */
 } conf_tls_t;
 
 /** A location, or a virtual host, that is switched on. */
@@ -34,6 +35,10 @@ typedef struct conf_t {
     const char *root;              /**< ServerRoot */
     const settings_t *server;      /**< of the main server */
     apr_array_header_t *locations; /**< of conf_location_t * */
+    const char *user;              /**< User, or NULL */
+    const char *group;             /**< Group, or NULL */
+    apr_hash_t *modules; /**< those that have a LoadModule; NULL where nothing has: it is a part of a configuration */
+    bool macros;         /**< there is a Use of mod_macro's, which is not followed */
     apr_array_header_t *faults; /**< const char *: directives with wrong values, a sentence each with file and line */
 } conf_t;
 
@@ -59,7 +64,8 @@ typedef struct conf_sink_t {
 struct conf_reader_t {
     apr_pool_t *pool;
     const char *root;
-    apr_hash_t *defines;
+    apr_hash_t *defines; /**< names that there are */
+    apr_hash_t *values;  /**< of those that have one */
     apr_hash_t *modules;
     apr_array_header_t *frames; /**< of the sections that are open */
     int frames_outside;         /**< how many of these were open before the file, which cannot close them */

@@ -22,7 +22,10 @@ typedef struct frame_t {
 
 static void complain(conf_reader_t *reader, const char *what)
 {
-    if (!reader->wrong) {
+    if (!reader->wrong && !reader->line) {
+        /* the file itself */
+        reader->wrong = what;
+    } else if (!reader->wrong) {
         reader->wrong = apr_psprintf(reader->pool, "%s line %d: %s", text_escape(reader->pool, reader->file, SHOWN),
                                      reader->line, what);
     }
@@ -32,7 +35,7 @@ static void complain(conf_reader_t *reader, const char *what)
 
 static const char *variable(const conf_reader_t *reader, const char *name)
 {
-    const char *value = apr_hash_get(reader->defines, name, APR_HASH_KEY_STRING);
+    const char *value = apr_hash_get(reader->values, name, APR_HASH_KEY_STRING);
     return value ? value : getenv(name);
 }
 
@@ -110,11 +113,45 @@ static bool has_module(const conf_reader_t *reader, const char *given)
            apr_hash_get(reader->modules, apr_pstrcat(reader->pool, "mpm_", name, NULL), APR_HASH_KEY_STRING);
 }
 
+/* Which directives and sections httpd has is not known, but what is in a configuration is meant to be. */
+static bool has_directive(const conf_reader_t *reader, const char *name)
+{
+    return apr_cstr_casecmpn(name, "IntuneScep", 10) || has_module(reader, "intune_scep_module");
+}
+
 static bool file_is_there(const conf_reader_t *reader, const char *path)
 {
     apr_finfo_t facts;
     const char *full = setting_path(reader->root, path, reader->pool);
     return full && !apr_stat(&facts, full, APR_FINFO_TYPE, reader->pool);
+}
+
+/* httpd is 2.4, and newer than any version of it that is named. Expressions hold. */
+static bool is_version(const conf_reader_t *reader, const char *operator, const char *arguments)
+{
+    static const char *const OPERATORS[] = {"<", "<=", "=", "==", ">=", ">"};
+    enum { EQUAL = 2, NEWER = 4, MAJOR = 2, MINOR = 4, PARTS = 3 };
+    const char *version = conf_word(reader, &arguments);
+    long parts[] = {0, 0, 0};
+    int given = 0;
+    int which = 0;
+    while (given < PARTS && apr_isdigit(*version)) {
+        char *end = NULL;
+        parts[given++] = strtol(version, &end, 10);
+        version = *end == '.' ? end + 1 : "";
+    }
+    while (which < (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0])) && strcmp(OPERATORS[which], operator)) {
+        which++;
+    }
+    if (given < 1 || which == (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0]))) {
+        return true;
+    }
+    long order = parts[0] != MAJOR ? MAJOR - parts[0] : given > 1 ? MINOR - parts[1] : 0;
+    if (order) {
+        return order < 0 ? which < EQUAL : which >= NEWER;
+    }
+    /* of 2.4 itself everything is a part; of a release of it, it is told apart but by = */
+    return given > 2 ? which >= EQUAL : which != 0 && which != NEWER + 1;
 }
 
 /* Whether the section is a condition; then `holds` is set. */
@@ -129,9 +166,12 @@ static bool is_condition(const conf_reader_t *reader, const char *name, const ch
         *holds = has_module(reader, word);
     } else if (!apr_cstr_casecmp(name, "IfFile")) {
         *holds = file_is_there(reader, word);
-    } else if (!apr_cstr_casecmp(name, "IfVersion")) {
+    } else if (!apr_cstr_casecmp(name, "IfDirective")) {
+        *holds = has_directive(reader, word);
+    } else if (!apr_cstr_casecmp(name, "IfSection")) {
         *holds = true;
-        return true;
+    } else if (!apr_cstr_casecmp(name, "IfVersion")) {
+        *holds = is_version(reader, word, arguments);
     } else {
         return false;
     }
@@ -174,6 +214,10 @@ static void section_open(conf_reader_t *reader, const char *line)
 static void section_close(conf_reader_t *reader, const char *line)
 {
     const char *name = apr_pstrmemdup(reader->pool, line, strcspn(line, " \t>"));
+    if (line[strlen(name)] != '>') {
+        complain(reader, apr_psprintf(reader->pool, "</%s has no >", text_escape(reader->pool, name, SHOWN)));
+        return;
+    }
     const frame_t *frame = reader->frames->nelts > reader->frames_outside ? apr_array_pop(reader->frames) : NULL;
     if (!frame || apr_cstr_casecmp(frame->name, name)) {
         complain(reader, apr_psprintf(reader->pool, "</%s> closes no section", text_escape(reader->pool, name, SHOWN)));
@@ -271,7 +315,9 @@ static void include(conf_reader_t *reader, const char *arguments, bool optional)
 {
     const char *given = conf_word(reader, &arguments);
     const char *path = *given ? setting_path(reader->root, given, reader->pool) : NULL;
-    if (reader->depth >= DEPTH_MOST) {
+    if (*arguments) {
+        complain(reader, "Include takes one argument: put quotes around it where it has blanks");
+    } else if (reader->depth >= DEPTH_MOST) {
         complain(reader, "files include each other too deep");
     } else if (!path || (!matches_read(reader, "", path + strspn(path, "/")) && !optional && !reader->wrong)) {
         complain(reader, apr_psprintf(reader->pool, "there is nothing to include at %s",
@@ -284,14 +330,29 @@ static void include(conf_reader_t *reader, const char *arguments, bool optional)
 static void define(conf_reader_t *reader, const char *arguments)
 {
     const char *name = conf_word(reader, &arguments);
+    bool has_value = *arguments != '\0';
     const char *value = conf_word(reader, &arguments);
+    if (!*name || *arguments || strchr(name, ':')) {
+        complain(reader, "Define takes a name without a colon, and perhaps a value");
+        return;
+    }
     /* made of others, each of which may be made of others: so it doubles with each line */
     if (strlen(value) > VALUE_MOST) {
         name = text_escape(reader->pool, name, SHOWN);
         complain(reader, apr_psprintf(reader->pool, "the value of %s is too long", name));
         return;
     }
-    apr_hash_set(reader->defines, name, APR_HASH_KEY_STRING, value);
+    apr_hash_set(reader->defines, name, APR_HASH_KEY_STRING, "");
+    if (has_value) {
+        apr_hash_set(reader->values, name, APR_HASH_KEY_STRING, value);
+    }
+}
+
+static void undefine(conf_reader_t *reader, const char *arguments)
+{
+    const char *name = conf_word(reader, &arguments);
+    apr_hash_set(reader->defines, name, APR_HASH_KEY_STRING, NULL);
+    apr_hash_set(reader->values, name, APR_HASH_KEY_STRING, NULL);
 }
 
 static void line_read(conf_reader_t *reader, const char *line)
@@ -314,7 +375,7 @@ static void line_read(conf_reader_t *reader, const char *line)
     } else if (!apr_cstr_casecmp(name, "Define")) {
         define(reader, arguments);
     } else if (!apr_cstr_casecmp(name, "UnDefine")) {
-        apr_hash_set(reader->defines, conf_word(reader, &arguments), APR_HASH_KEY_STRING, NULL);
+        undefine(reader, arguments);
     } else if (!apr_cstr_casecmp(name, "ServerRoot")) {
         const char *root = conf_word(reader, &arguments);
         reader->root = *root == '/' ? root : reader->root;
@@ -395,6 +456,10 @@ static void file_read(conf_reader_t *reader, const char *path)
     reader->file = path;
     reader->line = 0;
     reader->frames_outside = reader->frames->nelts;
+    if (!strncmp(at, "\xEF\xBB\xBF", 3)) {
+        reader->line = 1;
+        complain(reader, "the file begins with a byte order mark, which httpd takes for a part of the first word");
+    }
     while (!reader->wrong && (line = line_next(reader, &at))) {
         if (++reader->lines > LINES_MOST) {
             complain(reader, "there are too many lines: a file may include itself");
@@ -419,6 +484,7 @@ const char *conf_lines_read(conf_reader_t *reader, const char *file)
 {
     reader->frames = apr_array_make(reader->pool, 8, sizeof(frame_t));
     reader->defines = apr_hash_make(reader->pool);
+    reader->values = apr_hash_make(reader->pool);
     reader->modules = apr_hash_make(reader->pool);
     reader->file = file;
     file_read(reader, file);

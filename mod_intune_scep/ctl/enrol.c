@@ -243,6 +243,19 @@ static void dress_judge(enrol_t *enrol)
 
 /* What is kept. */
 
+/* Before a certificate is asked for, which would be lost. */
+static ctl_exit_t directory_make(const enrol_t *enrol)
+{
+    apr_pool_t *pool = enrol->ctl->pool;
+    const char *directory = enrol->values[OPTION_OUT];
+    apr_status_t rv = apr_dir_make(directory, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE, pool);
+    if (rv && !APR_STATUS_IS_EEXIST(rv)) {
+        return ctl_fail(enrol->ctl, CTL_UNUSABLE, "%s cannot be made: %s", ctl_shown(enrol->ctl, directory, SHOWN),
+                        apr_strerror(rv, apr_palloc(pool, 200), 200));
+    }
+    return ctl_file_try(enrol->ctl, apr_pstrcat(pool, directory, "/certificate.pem", NULL));
+}
+
 static ctl_exit_t keep(const enrol_t *enrol, const char *name, bytes_t bytes, int mode)
 {
     const char *path = apr_pstrcat(enrol->ctl->pool, enrol->values[OPTION_OUT], "/", name, NULL);
@@ -253,12 +266,6 @@ static ctl_exit_t keep_all(const enrol_t *enrol)
 {
     const client_t *client = &enrol->client;
     apr_pool_t *pool = enrol->ctl->pool;
-    const char *directory = enrol->values[OPTION_OUT];
-    apr_status_t rv = apr_dir_make(directory, APR_FPROT_UREAD | APR_FPROT_UWRITE | APR_FPROT_UEXECUTE, pool);
-    if (rv && !APR_STATUS_IS_EEXIST(rv)) {
-        return ctl_fail(enrol->ctl, CTL_FAILED, "%s cannot be made: %s", ctl_shown(enrol->ctl, directory, SHOWN),
-                        apr_strerror(rv, apr_palloc(pool, 200), 200));
-    }
     bytes_t none = {NULL, 0};
     X509 *issued = client->answer ? client->answer->certificate : NULL;
     ctl_exit_t status = keep(enrol, "key.pem", scep_client_key_print(enrol->key, pool), 0600);
@@ -303,6 +310,9 @@ static ctl_exit_t run(ctl_t *ctl, const ctl_words_t *words)
     }
     if (!status) {
         status = device_make(enrol);
+    }
+    if (!status && words->values[OPTION_OUT]) {
+        status = directory_make(enrol);
     }
     if (status) {
         return status;

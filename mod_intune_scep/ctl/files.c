@@ -73,6 +73,21 @@ ctl_exit_t ctl_file_write(ctl_t *ctl, const char *path, bytes_t bytes, int mode)
     return CTL_DONE;
 }
 
+ctl_exit_t ctl_file_try(ctl_t *ctl, const char *path)
+{
+    struct stat facts;
+    char *name = apr_pstrcat(ctl->pool, path, ".XXXXXX", NULL);
+    bool is_directory = !stat(path, &facts) && S_ISDIR(facts.st_mode);
+    int fd = is_directory ? -1 : mkstemp(name);
+    if (fd < 0) {
+        return ctl_fail(ctl, CTL_UNUSABLE, "%s cannot be written: %s", ctl_shown(ctl, path, PATH_SHOWN),
+                        strerror(is_directory ? EISDIR : errno));
+    }
+    close(fd);
+    unlink(name);
+    return CTL_DONE;
+}
+
 static ctl_exit_t key_new(ctl_t *ctl, const scep_engine_t *engine, const char *path, EVP_PKEY **key)
 {
     *key = scep_client_key_make(engine, KEY_BITS, ctl->pool);
@@ -104,16 +119,19 @@ ctl_exit_t ctl_certificate_take(ctl_t *ctl, const scep_engine_t *engine, const c
     return CTL_DONE;
 }
 
+const char *ctl_specification(const ctl_t *ctl, const char *specification)
+{
+    char *path = NULL;
+    bool is_path = !strncmp(specification, "file:", 5) &&
+                   !apr_filepath_merge(&path, NULL, specification + 5, APR_FILEPATH_TRUENAME, ctl->pool);
+    return is_path ? apr_pstrcat(ctl->pool, "file:", path, NULL) : specification;
+}
+
 ctl_exit_t ctl_secret_take(ctl_t *ctl, const char *name, const char *specification, const secret_t **secret)
 {
     secret_source_t *source = NULL;
     const char *message = NULL;
-    char *path = NULL;
-    if (!strncmp(specification, "file:", 5) &&
-        !apr_filepath_merge(&path, NULL, specification + 5, APR_FILEPATH_TRUENAME, ctl->pool)) {
-        specification = apr_pstrcat(ctl->pool, "file:", path, NULL);
-    }
-    if (secret_source_make(&source, specification, ctl->pool, &message)) {
+    if (secret_source_make(&source, ctl_specification(ctl, specification), ctl->pool, &message)) {
         return ctl_fail(ctl, CTL_UNUSABLE, "--%s: %s", name, message);
     }
     *secret = secret_source_read(source, ctl->pool);

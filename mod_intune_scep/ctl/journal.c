@@ -2,6 +2,8 @@
 /* The group `journal`: opens it, and passes an operator's decisions on to it. */
 #include "ctl/journal_ctl.h"
 
+#include "ctl/files.h"
+
 #include "base/secret.h"
 
 #include <apr_strings.h>
@@ -175,12 +177,12 @@ static ctl_exit_t settings_make(ctl_t *ctl, const ctl_words_t *words, journal_se
     }
     settings->place = place ? place : apr_pstrcat(ctl->pool, "sqlite3:", directory, "/journal.sqlite", NULL);
     if (!secret_is_literal(settings->place)) {
-        if (secret_source_make(&source, settings->place, ctl->pool, &message)) {
+        if (secret_source_make(&source, ctl_specification(ctl, settings->place), ctl->pool, &message)) {
             return ctl_fail(ctl, CTL_UNUSABLE, "--journal: %s", message);
         }
         settings->place = secret_reveal(secret_source_read(source, ctl->pool));
     }
-    key = key ? key : apr_pstrcat(ctl->pool, "file:", directory, "/" STATE_KEY_FILE, NULL);
+    key = key ? ctl_specification(ctl, key) : apr_pstrcat(ctl->pool, "file:", directory, "/" STATE_KEY_FILE, NULL);
     if (state_key_from_source(&state_key, key, ctl->pool, &message)) {
         return ctl_fail(ctl, CTL_UNUSABLE, "the state key: %s", message);
     }

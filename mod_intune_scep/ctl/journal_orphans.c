@@ -110,7 +110,7 @@ static ctl_exit_t read_issued(ctl_t *ctl, FILE *stream, const char *name, const 
         }
     }
     return ferror(stream)
-               ? ctl_fail(ctl, CTL_FAILED, "%s cannot be read: %s", ctl_shown(ctl, name, TEXT_SHOWN), strerror(errno))
+               ? ctl_fail(ctl, CTL_UNUSABLE, "%s cannot be read: %s", ctl_shown(ctl, name, TEXT_SHOWN), strerror(errno))
                : CTL_DONE;
 }
 
@@ -144,7 +144,7 @@ ctl_exit_t journal_ctl_orphans(ctl_t *ctl, journal_t *journal, const char *locat
     ctl_exit_t status = CTL_DONE;
     FILE *stream = standard ? stdin : fopen(file, "re");
     if (!stream) {
-        return ctl_fail(ctl, CTL_FAILED, "%s cannot be read: %s", ctl_shown(ctl, file, TEXT_SHOWN), strerror(errno));
+        return ctl_fail(ctl, CTL_UNUSABLE, "%s cannot be read: %s", ctl_shown(ctl, file, TEXT_SHOWN), strerror(errno));
     }
     status = known_serials(ctl, journal, location, known);
     if (!status) {

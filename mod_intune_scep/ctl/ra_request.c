@@ -162,6 +162,9 @@ static ctl_exit_t run(ctl_t *ctl, const ctl_words_t *words)
     request->values = words->values;
     ctl_exit_t status = words_check(request, words);
     if (!status) {
+        status = ctl_file_try(ctl, words->values[OPTION_OUT]);
+    }
+    if (!status) {
         status = client_begin(client, ctl, words->rest[0], &tls, words->values[OPTION_CA_CHAIN]);
     }
     if (!status) {

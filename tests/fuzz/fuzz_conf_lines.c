@@ -118,7 +118,7 @@ static apr_array_header_t *lines_make(const char *text, apr_pool_t *pool)
 
 static const char *value_of(const conf_reader_t *reader, const char *name)
 {
-    const char *value = apr_hash_get(reader->defines, name, APR_HASH_KEY_STRING);
+    const char *value = apr_hash_get(reader->values, name, APR_HASH_KEY_STRING);
     return value ? value : getenv(name);
 }
 

@@ -2,9 +2,11 @@
 """intune-scepctl on real servers: `check` against all that can be broken, `decode`, `enrol` and `ra-request`."""
 import base64
 import datetime
+import os
 import pathlib
 import shutil
 import stat
+import subprocess
 import threading
 import urllib.parse
 
@@ -12,6 +14,7 @@ import pytest
 from cryptography import x509
 
 from harness import check as answers, ctl, httpd, microsoft, pki, place, system, wait
+from harness.httpd import load_module
 
 FIXTURES = place.TREE / "tests/fixtures"
 GREEN = ["settings", "credential", "graph-token", "intune-token", "discovery", "validation", "permissions", "ca-chain", "ra",
@@ -240,6 +243,59 @@ def test_silent_capabilities(site, changed, strict_ca):
     checked.expect("ca-capabilities", "yellow", "IntuneScepBackendCapabilities")
     checked.expect("stranger", "green")
     ctl.check(changed(BackendCapabilities='"AES SHA-256 POSTPKIOperation"')).expect("ca-capabilities", "green")
+
+
+def refused_texts(profile, scratch):
+    """Configurations that httpd does not start with: what is changed in the location, what stands behind it, and the step."""
+    ra, key = profile.ra_certificate, profile.ra_key
+    locked, open_pem = scratch / "locked.key", scratch / "open.pem"
+    pki.write_secret(locked, "key\n")
+    os.chown(locked, 0, 0)
+    locked.chmod(0o600)
+    open_pem.write_bytes(ra.read_bytes() + key.read_bytes())
+    open_pem.chmod(0o644)
+    secret = profile.directives["IntuneScepAppKey"]
+    yield {"RAEncryptionCertificate": ra}, "", "settings"
+    yield {"RAEncryptionKey": key}, "", "settings"
+    yield {"RAFormerCertificate": ra}, "", "ra-former"
+    yield {"RAFormerCertificate": f"{ra} {profile.chain}"}, "", "ra-former"
+    yield {"AppCertificatePassword": secret}, "", "settings"
+    yield {"HTTPProxyUser": "me"}, "", "settings"
+    yield {"HTTPProxyPassword": secret}, "", "settings"
+    yield {"HTTPProxyUser": "me:you", "HTTPProxyPassword": secret}, "", "settings"
+    yield {"HTTPProxy": "none", "HTTPProxyUser": "me", "HTTPProxyPassword": secret}, "", "settings"
+    yield {"TLSCertificate": open_pem}, "", "network"
+    yield {"AppKey": None, "AppTokenFile": scratch}, "", "credential"
+    yield {"Backend": "https://127.0.0.1:1/scep"}, load_module("ssl"), "settings"
+    if place.IS_ROOT:
+        yield {"AppKey": f"file:{locked}"}, "", "settings"
+    for text in ("IntuneScepEventCommand bin/true\n", "IntuneScepSharedCache dbm\n", "IntuneScepSharedCache redis\n",
+                 "<Directory />\nIntuneScepTimeout 5\n</Directory>\n", profile.config(), "</Location\n", "<Location /x /y>\n</Location>\n",
+                 "<Location /x>\n<Location /x/y>\n</Location>\n</Location>\n", "<VirtualHost *:1>\nIntuneScepRetention 100000\n</VirtualHost>\n"):
+        yield {}, text, "settings"
+
+
+def test_what_httpd_refuses_is_red(gateway, changed, profile, scratch):
+    """And by the step that looks at it, not by one that comes to it by chance."""
+    for changes, text, step in refused_texts(profile, scratch):
+        config = changed(text, **changes)
+        done = subprocess.run([place.APACHE, "-t", "-d", str(gateway.root), "-f", str(config)], capture_output=True,
+                              text=True, env={**gateway.child_environment(), **place.sanitizer_environment()}, check=False)
+        case = f"{changes} {text}"
+        assert done.returncode, case
+        checked = ctl.run("check", "--config", config, "--no-stranger")
+        if checked.code == 3:
+            assert "error" in checked.json, case
+            continue
+        assert checked.code == 1, case
+        for location in checked.json["locations"]:
+            found = {one["step"]: one for one in location["steps"]}
+            assert found[step]["status"] == "red", f"{case}: {found}"
+
+
+def test_proxy_without_a_port(changed, strict_ca):
+    """It is port 80, where nobody is; not curl's 1080."""
+    ctl.check(changed(HTTPProxy="http://127.0.0.1"), "--no-stranger").expect("graph-token", "red", "port 80 ")
 
 
 @pytest.fixture
@@ -637,12 +693,15 @@ def test_enrol_does_not_wait_unasked(site, url, challenge):
 
 
 def test_what_cannot_be_kept(site, url, challenge, scratch):
-    """One document all the same."""
+    """One document all the same, and no certificate is asked for: nobody would have it."""
     (scratch / "file").write_text("")
+    before = len(site.ca.requests())
     result = ctl.run("enrol", site.ca.url, "--out", scratch / "file")
-    assert result.code == 1 and "cannot be" in result.json["error"]
-    result = ctl.run("ra-request", site.ca.url, "--key", scratch / "key", "--out", scratch / "nowhere/ra.pem", "--subject", "/CN=x")
-    assert result.code == 1 and "nowhere" in result.json["error"]
+    assert result.code == 3 and "cannot be" in result.json["error"]
+    for out in ("nowhere/ra.pem", "."):
+        result = ctl.run("ra-request", site.ca.url, "--key", scratch / "key", "--out", scratch / out, "--subject", "/CN=x")
+        assert result.code == 3 and str(scratch) in result.json["error"], str(result)
+    assert len(site.ca.requests()) == before
     result = ctl.run("enrol", site.ca.url, "--ca-chain", scratch / "file")
     assert result.code == 3 and "is empty" in result.json["error"]
 

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from harness import check, device, journal, load, microsoft, pki, system, wait
+from harness import check, ctl, device, journal, load, microsoft, pki, system, wait
 from harness.httpd import StartError
 
 PROXY_TIMEOUT = 3  # as the gateway's configuration has it
@@ -595,3 +595,52 @@ def test_another_machine_with_another_key(site, start_gateway, postgres):
     start_gateway([profile], server=f'IntuneScepStateKey {"k" * 40}\n{journal_line}', name="one", allow=["ISCEP0531"])
     with pytest.raises(StartError, match="ISCEP0540: .*another state key"):
         start_gateway([profile], server=f'IntuneScepStateKey {"x" * 40}\n{journal_line}', name="two")
+
+
+# An operator's decisions, while the servers run
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def decided(request, site, start_gateway, scratch):
+    """A server, and the tool on its journal, which says where it is."""
+    profile = site.profile("/scep", **GIVEN_TIME)
+    key = scratch / "state.key"
+    pki.write_secret(key, "k" * 40)
+    server, where = f"IntuneScepStateKey file:{key}\n", None
+    if request.param == "postgresql":
+        place = scratch / "place"
+        pki.write_secret(place, f'pgsql:{request.getfixturevalue("postgres").database()}')
+        server += f"IntuneScepJournal file:{place}\n"
+        where = f"file:{place}"
+    gateway = start_gateway([profile], server=server, **OPTIONS)
+    where = where or f"sqlite3:{gateway.state}/journal.sqlite"
+    return gateway, lambda *words: ctl.run("journal", "--journal", where, "--state-key", f"file:{key}", *words)
+
+
+def test_what_an_operator_decides(site, decided, devices):
+    gateway, tool = decided
+    messages = devices(gateway.profiles[0], 3)
+    gateway.allow_log("ISCEP1300")
+    site.microsoft.fail("success", "code", code="CertificateRequestDecodingFailed", times=3)
+    for message in messages:
+        check.failure(message, message.post(gateway.port), 2)
+    rows = {row["transaction"]: row for row in tool("list").json["rows"]}
+    ids = [rows[message.transaction]["id"] for message in messages]
+    assert all(row["state"] == "withheld" and row["request_kept"] for row in rows.values()) and len(rows) == 3
+    released, again, dropped = messages
+    assert tool("release", ids[0][:12]).code == 0
+    check.success(released, released.post(gateway.port))
+    assert accepted(site, "success", released) == []
+    assert tool("retry", ids[1]).code == 0
+    wait.until(lambda: accepted(site, "success", again), "the report", 20)
+    wait.until(lambda: tool("show", ids[1]).json["report"] == "done", "the journal knows it", 20)
+    check.success(again, again.post(gateway.port))
+    assert len(csr_requests(site, again)) == 1
+    assert tool("drop", ids[2]).code == 0 and tool("show", ids[2]).code == 1
+    for name, row in (("release", 0), ("retry", 1), ("retry", 0)):
+        refused = tool(name, ids[row])
+        assert refused.code == 1 and "cannot be done" in refused.json["error"], str(refused)
+    # it is forgotten: the same request is a new transaction
+    check.success(dropped, dropped.post(gateway.port))
+    assert len(csr_requests(site, dropped)) == 2
+    assert [(row["state"], row["rows"]) for row in tool("counts").json["counts"]] in (
+        [("issued", 2), ("issued", 1)], [("issued", 1), ("issued", 2)])

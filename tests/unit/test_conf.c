@@ -93,6 +93,7 @@ static void words_are_httpds(void **state)
         {"a variable within", "IntuneScepProvider a${WHO}b", "awho it isb"},
         {"a variable of the environment", "IntuneScepProvider ${ISCEP_TEST_CONF}", "from outside"},
         {"an unknown variable", "IntuneScepProvider ${NOBODY}", "${NOBODY}"},
+        {"a variable without a value", "IntuneScepProvider ${EMPTY}", "${EMPTY}"},
         {"an open variable", "IntuneScepProvider ${WHO", "${WHO"},
         {"a comment", "#IntuneScepProvider x\nIntuneScepProvider me", "me"},
         {"a comment that goes on", "# a \\\nIntuneScepProvider x", "mod_intune_scep " ISCEP_VERSION},
@@ -100,8 +101,8 @@ static void words_are_httpds(void **state)
     (void)state;
     setenv("ISCEP_TEST_CONF", "from outside", 1);
     for (unsigned i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
-        const char *text = apr_pstrcat(pool, "Define WHO \"who it is\"\n<Location /scep>\nIntuneScep On\n",
-                                       CASES[i].line, "\n</Location>\n", NULL);
+        const char *text = apr_pstrcat(pool, "Define WHO \"who it is\"\nDefine EMPTY\n",
+                                       "<Location /scep>\nIntuneScep On\n", CASES[i].line, "\n</Location>\n", NULL);
         conf_t *conf = read_good(text);
         print_message("%s: %s\n", CASES[i].name, value(conf, 0, SETTING_PROVIDER));
         assert_int_equal(conf->faults->nelts, 0);
@@ -127,6 +128,21 @@ static void conditions_hold_or_not(void **state)
         {"IfModule event.c", true},
         {"IfModule watchdog_module", true},
         {"IfVersion >= 2.4", true},
+        {"IfVersion 2.4", true},
+        {"IfVersion >= 2.4.30", true},
+        {"IfVersion < 2.4.30", false},
+        {"IfVersion < 2.4", false},
+        {"IfVersion > 2.4", false},
+        {"IfVersion !< 2.4", true},
+        {"IfVersion >= 2.6", false},
+        {"IfVersion < 3", true},
+        {"IfVersion = 2.2", false},
+        {"IfVersion ~ ^2", true},
+        {"IfDirective IntuneScep", true},
+        {"IfDirective !IntuneScep", false},
+        {"IfDirective SSLEngine", true},
+        {"IfSection Location", true},
+        {"IfSection !Location", false},
         {"IfFile httpd.conf", true},
         {"IfFile \"nothing\"", false},
         {"IfFile !nothing", true},
@@ -138,13 +154,17 @@ static void conditions_hold_or_not(void **state)
     for (unsigned i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
         const char *name = apr_pstrmemdup(pool, CASES[i].condition, strcspn(CASES[i].condition, " "));
         conf_t *conf =
-            read_good(apr_pstrcat(pool, "Define THERE\nLoadModule ssl_module a.so\nLoadModule mpm_event_module b.so\n<",
+            read_good(apr_pstrcat(pool, "Define THERE\nLoadModule ssl_module a.so\nLoadModule intune_scep_module c.so\n"
+                                  "LoadModule mpm_event_module b.so\n<",
                                   CASES[i].condition, ">\n", ON(""), "</", name, ">\n", NULL));
         print_message("%s\n", CASES[i].condition);
         assert_int_equal(conf->locations->nelts, CASES[i].holds);
     }
     assert_int_equal(
         read_good("<IfDefine NOT>\n<IfDefine !NOT>\n" ON("") "</IfDefine>\n</IfDefine>\n")->locations->nelts, 0);
+    assert_int_equal(read_good("LoadModule ssl_module a.so\n<IfDirective IntuneScep>\n" ON("") "</IfDirective>\n")
+                         ->locations->nelts,
+                     0);
     assert_int_equal(read_good("Define A\nUnDefine A\n<IfDefine A>\n" ON("") "</IfDefine>\n")->locations->nelts, 0);
 }
 
@@ -262,12 +282,104 @@ static void wrong_values_are_faults(void **state)
     assert_non_null(strstr(APR_ARRAY_IDX(conf->faults, 2, const char *), "no place in a virtual host or section"));
 }
 
+static void expect_fault(const char *text, const char *words)
+{
+    const conf_t *conf = read_good(text);
+    print_message("%s", text);
+    assert_int_equal(conf->faults->nelts, 1);
+    if (!strstr(APR_ARRAY_IDX(conf->faults, 0, const char *), words)) {
+        fail_msg("'%s' lacks '%s'", APR_ARRAY_IDX(conf->faults, 0, const char *), words);
+    }
+}
+
+/* As httpd refuses them. */
+static void places_are_httpds(void **state)
+{
+    static const char *const PARTS[] = {"Directory /", "Files x", "If \"true\"", "Proxy http://x/", "ProxyMatch x",
+                                        "Limit GET",   "LimitExcept GET"};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(PARTS) / sizeof(PARTS[0]); i++) {
+        const char *name = apr_pstrmemdup(pool, PARTS[i], strcspn(PARTS[i], " "));
+        const char *part = apr_pstrcat(pool, "<", PARTS[i], ">\nIntuneScepTimeout 5\n</", name, ">\n", NULL);
+        const char *words = apr_pstrcat(pool, "no place in <", name, ">", NULL);
+        expect_fault(apr_pstrcat(pool, ON(""), part, NULL), words);
+        expect_fault(apr_pstrcat(pool, "<Location /x>\n", part, "</Location>\n", NULL), words);
+    }
+    expect_fault("<Location /x>\n<Location /x/y>\n</Location>\n</Location>\n",
+                 "line 2): it cannot be within <Location>");
+    expect_fault("<VirtualHost *:1>\n<VirtualHost *:2>\n</VirtualHost>\n" ON("") "</VirtualHost>\n",
+                 "it cannot be within <VirtualHost>");
+    expect_fault("<VirtualHost>\n</VirtualHost>\n", "an address is missing");
+    expect_fault("<Location>\n</Location>\n", "it takes one path");
+    expect_fault("<Location /a /b>\n</Location>\n", "it takes one path");
+    /* what comes behind them is where it was */
+    const conf_t *conf = read_good("<VirtualHost *:1>\nServerName x\n<Directory />\n<Limit GET>\n</Limit>\n"
+                                   "</Directory>\n<Location /scep>\n<RequireAll>\nRequire x\n</RequireAll>\n"
+                                   "<Limit GET>\n</Limit>\nIntuneScep On\n</Location>\nIntuneScepTenant t\n"
+                                   "</VirtualHost>\n");
+    assert_int_equal(conf->faults->nelts, 0);
+    assert_string_equal(location(conf, 0)->name, "x/scep");
+    assert_string_equal(value(conf, 0, SETTING_TENANT), "t");
+}
+
+static void names_are_httpds(void **state)
+{
+    static const struct {
+        const char *text;
+        const char *name;
+    } CASES[] = {
+        {"ServerName m:9\n" ON(""), "m/scep"},
+        {"ServerName m:9\n<VirtualHost *:443>\n" ON("") "</VirtualHost>\n", "m:443/scep"},
+        {"ServerName m:9\n<VirtualHost *>\n" ON("") "</VirtualHost>\n", "m/scep"},
+        {"<VirtualHost *:443>\nServerName a\n" ON("") "</VirtualHost>\n", "a/scep"},
+        {"<VirtualHost *:443>\nServerName https://a:8443\n" ON("") "</VirtualHost>\n", "a:8443/scep"},
+        {"<VirtualHost [::1]:443>\n" ON("") "</VirtualHost>\n", "localhost:443/scep"},
+    };
+    (void)state;
+    for (unsigned i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
+        assert_string_equal(location(read_good(CASES[i].text), 0)->name, CASES[i].name);
+    }
+    expect_fault(ON("") ON(""), "the name \"localhost/scep\" is taken");
+    expect_fault(ON("IntuneScepName a") "<Location /b>\nIntuneScep On\nIntuneScepName a\n</Location>\n",
+                 "IntuneScepName (");
+}
+
+static void the_server_is_known(void **state)
+{
+    const conf_t *conf = read_good("LoadModule intune_scep_module x.so\nUser me\nGroup us\nUse it\n"
+                                   "<VirtualHost *:1>\nSSLProxyEngine On\n" ON("") "</VirtualHost>\n");
+    (void)state;
+    assert_string_equal(conf->user, "me");
+    assert_string_equal(conf->group, "us");
+    assert_true(conf->macros);
+    assert_true(location(conf, 0)->tls.engine_on);
+    assert_non_null(conf->modules);
+    expect_fault("LoadModule ssl_module x.so\n" ON(""), "there is no LoadModule intune_scep_module");
+    /* a part of a configuration */
+    assert_null(read_good(ON(""))->modules);
+}
+
+/* httpd takes as many as there are. */
+static void words_are_many(void **state)
+{
+    (void)state;
+    expect_fault(ON("IntuneScepDeviceAlgorithms AES AES AES AES AES AES AES AES AES AES AES AES AES AES AES AES AES X"),
+                 "\"X\" is none of");
+}
+
 static void what_is_no_configuration_is_said(void **state)
 {
     (void)state;
     expect_wrong("</Location>\n", "line 1: </Location> closes no section");
     expect_wrong("<Location /x>\n</VirtualHost>\n", "line 2: </VirtualHost> closes no section");
     expect_wrong("<Location /x\n", "<Location has no >");
+    expect_wrong("<Location /x>\n</Location\n", "line 2: </Location has no >");
+    expect_wrong("<Location /x>\n</Location >\n", "</Location has no >");
+    expect_wrong("\xEF\xBB\xBF# comment\n", "line 1: the file begins with a byte order mark");
+    expect_wrong("Define\n", "line 1: Define takes");
+    expect_wrong("Define A b c\n", "Define takes");
+    expect_wrong("Define A:b c\n", "Define takes");
+    expect_wrong("Include a b\n", "Include takes one");
     const char *growing = "Define A aaaa\n";
     for (int i = 0; i < 40; i++) {
         growing = apr_pstrcat(pool, growing, "Define A ${A}${A}\n", NULL);
@@ -277,6 +389,7 @@ static void what_is_no_configuration_is_said(void **state)
     const char *message = NULL;
     assert_int_not_equal(conf_read(&conf, in_folder("missing.conf"), NULL, pool, &message), APR_SUCCESS);
     assert_non_null(strstr(message, "missing.conf cannot be read"));
+    assert_null(strstr(message, "line 0"));
     assert_int_not_equal(conf_read(&conf, folder, NULL, pool, &message), APR_SUCCESS);
     assert_non_null(strstr(message, "not a file of usual size"));
     FILE *file = fopen(in_folder("binary.conf"), "w");
@@ -338,6 +451,10 @@ int main(void)
         cmocka_unit_test(files_include_others),
         cmocka_unit_test(paths_are_below_the_root),
         cmocka_unit_test(wrong_values_are_faults),
+        cmocka_unit_test(places_are_httpds),
+        cmocka_unit_test(names_are_httpds),
+        cmocka_unit_test(the_server_is_known),
+        cmocka_unit_test(words_are_many),
         cmocka_unit_test(what_is_no_configuration_is_said),
         cmocka_unit_test(mutants_are_harmless),
     };

@@ -323,6 +323,18 @@ static void fail_usage(void **state)
     assert_refuses(2, "retry \"$(printf 'a\\033b')\"", "a\\x1bb is no row's id");
 }
 
+/* Below the working directory, as all other paths. */
+static void ok_relative_paths(void **state)
+{
+    /* more of them than there are above any directory */
+    const char *up = "../../../../../../../../../../../../../../../..";
+    (void)state;
+    write_file("its-place", apr_pstrcat(pool, "sqlite3:", folder, "/journal.sqlite\n", NULL));
+    assert_ends(0, tool(apr_pstrcat(pool, "journal counts --journal file:", up, in_folder("its-place"),
+                                    " --state-key file:", up, in_folder("state.key"), NULL)));
+    unlink(in_folder("its-place"));
+}
+
 static void fail_unusable(void **state)
 {
     static const char *const rows[][2] = {
@@ -570,8 +582,8 @@ static void ok_orphans(void **state)
     assert_ends(0, journal_tool("orphans --location profile --issued - </dev/null"));
     assert_string_equal(out, "");
     assert_refuses(1, "orphans --location other --issued /dev/null", "no row of a location other");
-    assert_refuses(1, "orphans --location profile --issued /nonexistent", "/nonexistent cannot be read: No such file");
-    assert_refuses(1, "orphans --location profile --issued /", "/ cannot be read: Is a directory");
+    assert_refuses(3, "orphans --location profile --issued /nonexistent", "/nonexistent cannot be read: No such file");
+    assert_refuses(3, "orphans --location profile --issued /", "/ cannot be read: Is a directory");
 }
 
 static void fail_orphans_that_are_no_serials(void **state)
@@ -627,6 +639,7 @@ int main(void)
         CTL_TEST(ok_drop),
         CTL_TEST(ok_decisions_in_json),
         CTL_TEST(ok_counts),
+        CTL_TEST(ok_relative_paths),
         CTL_TEST(ok_orphans),
         CTL_TEST(fail_orphans_that_are_no_serials),
         CTL_TEST(ok_place_and_key_from_elsewhere),
