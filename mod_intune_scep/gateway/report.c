@@ -44,13 +44,6 @@ static apr_interval_time_t doubled(apr_interval_time_t first, apr_int64_t times,
     return pause < most ? pause : most;
 }
 
-/* A clock that was set back does not make it longer. */
-static bool is_pausing(const trouble_t *trouble)
-{
-    apr_interval_time_t left = trouble->until - clock_now();
-    return left > 0 && left <= PROBE_MOST;
-}
-
 static void trouble_note(const profile_t *profile, apr_pool_t *pool)
 {
     trouble_t trouble = {0, 0};
@@ -61,7 +54,7 @@ static void trouble_note(const profile_t *profile, apr_pool_t *pool)
     }
     trouble_read(profile, &trouble, &value, pool);
     /* Many devices fail at once: they are one failure. */
-    if (is_pausing(&trouble)) {
+    if (clock_now() < trouble.until) {
         return;
     }
     trouble.until = clock_now() + doubled(PROBE_FIRST, trouble.failures, PROBE_MOST);
@@ -100,7 +93,7 @@ bool report_may_go(const profile_t *profile, apr_pool_t *pool)
         return true;
     }
     /* One probe at a time, in all processes: the lease is left to run out. */
-    return !is_pausing(&trouble) &&
+    return clock_now() >= trouble.until &&
            !cache->claim(cache, trouble_key(profile, pool), clock_now() + PROBE_FIRST, &owner, pool);
 }
 

@@ -29,9 +29,6 @@ _Static_assert(HEADER_BYTES + SHARED_CACHE_VALUE_MAX == SHARED_CACHE_RECORD_MAX,
 
 typedef enum kind_t { KIND_VALUE = 'V', KIND_LEASE = 'L' } kind_t;
 
-/* More than the lengths of a lease, or the clocks of machines, differ. */
-static const apr_interval_time_t CLOCK_SLACK = apr_time_from_sec(3600);
-
 typedef struct cache_id_t {
     unsigned char bytes[EVP_MAX_MD_SIZE];
 } cache_id_t;
@@ -283,13 +280,6 @@ static apr_status_t cache_replace(cache_t *cache, const char *key, bytes_t old, 
     return rv;
 }
 
-/* Who asks for a lease asks for as long as who has it did: one that ends much later was taken before the clock was set
- * back, and would keep all others out until that time comes again. */
-static bool is_of_another_clock(const record_t *record, apr_time_t until)
-{
-    return (apr_time_t)get_number(record->bytes + EXPIRES_AT, 8) - until > CLOCK_SLACK;
-}
-
 static apr_status_t cache_claim(cache_t *cache, const char *lease, apr_time_t until, const char **owner,
                                 apr_pool_t *pool)
 {
@@ -306,7 +296,7 @@ static apr_status_t cache_claim(cache_t *cache, const char *lease, apr_time_t un
         (rv = provider->lock(provider->baton)) != APR_SUCCESS)
         return rv;
     rv = record_retrieve(provider, &id, KIND_LEASE, &record, &found, pool);
-    if (rv == APR_SUCCESS && found.len == 2 * OWNER_RANDOM_BYTES && !is_of_another_clock(&record, until)) {
+    if (rv == APR_SUCCESS && found.len == 2 * OWNER_RANDOM_BYTES) {
         rv = APR_EBUSY;
     } else if (rv == APR_SUCCESS || APR_STATUS_IS_NOTFOUND(rv)) {
         record_build(&record, KIND_LEASE, bytes_of_text(mine), until);

@@ -163,6 +163,17 @@ static scep_revocation_t said_by(X509_CRL *list, X509 *certificate)
     if (until && ASN1_TIME_cmp_time_t(until, apr_time_sec(clock_now())) <= 0) {
         return REVOCATION_UNKNOWN;
     }
+    /* not yet: the CA's clock may be five minutes ahead */
+    if (ASN1_TIME_cmp_time_t(X509_CRL_get0_lastUpdate(list), apr_time_sec(clock_now()) + 300) >= 0) {
+        return REVOCATION_UNKNOWN;
+    }
+    /* none of the certificates names a distribution point */
+    ISSUING_DIST_POINT *point = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
+    bool is_part = point && point->distpoint;
+    ISSUING_DIST_POINT_free(point);
+    if (is_part) {
+        return REVOCATION_UNKNOWN;
+    }
     for (int i = 0; i < sk_X509_REVOKED_num(entries); i++) {
         const X509_REVOKED *entry = sk_X509_REVOKED_value(entries, i);
         ASN1_ENUMERATED *reason = X509_REVOKED_get_ext_d2i(entry, NID_crl_reason, NULL, NULL);

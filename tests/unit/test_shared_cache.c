@@ -273,24 +273,6 @@ static void expired_lease_is_taken_over(void **state)
     assert_int_equal(cache->claim(cache, "l", in_seconds(10), &third, pool), APR_EBUSY);
 }
 
-/* It was taken while the clock was years ahead. */
-static void lease_of_another_clock_is_taken_over(void **state)
-{
-    const char *first = NULL, *second = NULL, *third = NULL;
-
-    (void)state;
-    clock_shift(apr_time_from_sec(315360000));
-    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &first, pool), APR_SUCCESS);
-    clock_shift(0);
-    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &second, pool), APR_SUCCESS);
-    assert_int_equal(cache->claim(cache, "l", in_seconds(10), &third, pool), APR_EBUSY);
-    /* Who asks for a shorter one, on a machine whose clock is a minute behind, does not get it. */
-    clock_shift(apr_time_from_sec(-60));
-    assert_int_equal(cache->claim(cache, "l", in_seconds(1), &third, pool), APR_EBUSY);
-    assert_int_equal(cache->release(cache, "l", first), APR_NOTFOUND);
-    assert_int_equal(cache->release(cache, "l", second), APR_SUCCESS);
-}
-
 static void lease_and_value_never_meet(void **state)
 {
     const char *owner = NULL;
@@ -481,7 +463,6 @@ int main(void)
         CACHE_TEST(replace_takes_the_place_of_one_value),
         CACHE_TEST(lease_excludes_until_released),
         CACHE_TEST(expired_lease_is_taken_over),
-        CACHE_TEST(lease_of_another_clock_is_taken_over),
         CACHE_TEST(lease_and_value_never_meet),
         CACHE_TEST(ids_are_mixed),
         CACHE_TEST(garbage_is_not_there),
