@@ -8,6 +8,7 @@
  */
 #include "module.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/text.h"
 
@@ -30,6 +31,7 @@ static const apr_interval_time_t PROBE_POLL = apr_time_from_msec(20);
 typedef struct relay_t {
     const site_t *site;
     transaction_t *transaction; /**< NULL for GetCACaps */
+    apr_time_t until;           /**< without a transaction: when the answer is no longer waited for */
     bytes_t rest;               /**< of the body that the CA has not been given yet */
     unsigned char *answer;
     apr_size_t length;
@@ -173,17 +175,33 @@ static void keep(relay_t *relay, request_rec *r, const char *data, apr_size_t si
     relay->length += size;
 }
 
+/* A CA that talks on and on; capabilities that are too long already are not waited for, either. */
+static bool is_too_late(const relay_t *relay)
+{
+    return relay->transaction ? transaction_is_late(relay->transaction) : relay->broken || clock_now() >= relay->until;
+}
+
 /* The CA still talks, but nobody waits for its end: the error makes mod_proxy close the connection. */
 static apr_status_t give_up(relay_t *relay, ap_filter_t *f)
 {
+    reply_t reply = {0};
     relay->replied = true;
-    note_node(relay, f->r);
-    transaction_failed(relay->transaction, PROBLEM_CA_TIMEOUT,
-                       "its answer was not whole within IntuneScepBackendTimeout");
-    limit_release(relay->site->profile, f->r->pool);
+    if (relay->probe) {
+        keep_capabilities(relay, f->r, false);
+        return APR_TIMEUP;
+    }
+    if (relay->transaction) {
+        note_node(relay, f->r);
+        transaction_failed(relay->transaction, PROBLEM_CA_TIMEOUT,
+                           "its answer was not whole within IntuneScepBackendTimeout");
+        limit_release(relay->site->profile, f->r->pool);
+        reply = relay->transaction->reply;
+    } else {
+        make_capabilities_reply(relay, f->r, false, &reply);
+    }
     ap_filter_t *next = f->next;
     ap_remove_output_filter(f);
-    pass_reply(next, f->r, &relay->transaction->reply);
+    pass_reply(next, f->r, &reply);
     return APR_TIMEUP;
 }
 
@@ -209,7 +227,7 @@ static apr_status_t filter_out(ap_filter_t *f, apr_bucket_brigade *brigade)
         }
         apr_bucket_delete(bucket);
     }
-    if (!end && !relay->replied && relay->transaction && transaction_is_late(relay->transaction)) {
+    if (!end && !relay->replied && is_too_late(relay)) {
         return give_up(relay, f);
     }
     return end && !relay->replied ? finish(relay, f) : APR_SUCCESS;
@@ -307,6 +325,7 @@ static relay_t *relay_make(request_rec *r, const site_t *site, apr_size_t max, c
 {
     relay_t *relay = apr_pcalloc(r->pool, sizeof(*relay));
     relay->site = site;
+    relay->until = clock_now() + site->profile->ca_time;
     relay->max = max;
     relay->room = ANSWER_USUAL;
     relay->answer = apr_palloc(r->pool, relay->room);
