@@ -453,6 +453,22 @@ void *settings_merge(apr_pool_t *pool, void *base, void *add)
     return merged;
 }
 
+static bool is_same_text(const char *one, const char *other)
+{
+    return one == other || (one && other && !strcmp(one, other));
+}
+
+bool settings_are_same(const settings_t *one, const settings_t *other)
+{
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        if (!is_same_text(setting_text(one, (setting_id_t)i), setting_text(other, (setting_id_t)i)) ||
+            !is_same_text(one->set[i].second, other->set[i].second)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 const char *setting_text(const settings_t *settings, setting_id_t id)
 {
     return settings->set[id].value ? settings->set[id].value : FACTS[id].fallback;

@@ -262,7 +262,8 @@ int handler(request_rec *r)
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "ISCEP0510: sections with IntuneScep directives overlap here in a way that made no profile at "
                       "start: put the "
-                      "inner <Location> after the outer one, and use none in <If>");
+                      "inner <Location> after the outer one, into the virtual host what a <LocationMatch> shares with "
+                      "others, and use none in <If>");
         return HTTP_SERVICE_UNAVAILABLE;
     }
     keep_others_away(r);

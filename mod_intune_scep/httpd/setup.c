@@ -49,7 +49,9 @@ static site_t *site_of(const server_rec *server, const settings_t *section)
 
 const site_t *setup_site(const request_rec *r, const settings_t *settings)
 {
-    return the_gateway ? site_of(r->server, settings->section) : NULL;
+    const site_t *site = the_gateway ? site_of(r->server, settings->section) : NULL;
+    /* A section that only this request showed to be one of its own (a regular expression) has a say, too. */
+    return site && settings_are_same(site->settings, settings) ? site : NULL;
 }
 
 static void fault(setup_t *setup, const char *sentence)

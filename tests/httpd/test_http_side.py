@@ -275,6 +275,19 @@ def test_a_virtual_host_as_a_whole(site, start_gateway, devices):
         check.success(message, message.post(gateway.port, path))
 
 
+def test_a_section_that_only_a_request_meets(site, start_gateway, devices):
+    """What stands in a <Location> around a <LocationMatch> is not passed over in silence: there is no profile for both."""
+    profile = site.profile("/scep")
+    text = profile.config().replace('<Location "/scep">', '<LocationMatch "^/m?scep(/|$)">')
+    around = '<Location "/mscep">\nIntuneScepMinKeySize 4096\n</Location>\n'
+    gateway = start_gateway([], after=around + text.replace("</Location>", "</LocationMatch>"))
+    (message,) = devices(profile)
+    assert message.post(gateway.port, "/mscep").status == 503
+    gateway.expect_log("ISCEP0510: .*into the virtual host what a <LocationMatch> shares")
+    check.all_untouched(site)
+    check.success(message, message.post(gateway.port, "/scep"))
+
+
 def answers_on_one_connection(port, request):
     """All that the server says to these bytes, until it closes the connection or falls silent."""
     said = b""

@@ -133,6 +133,22 @@ static void inner_values_win_and_credentials_exclude_each_other(void **state)
     assert_ptr_equal(merged->section, outer);
 }
 
+static void settings_are_compared(void **state)
+{
+    settings_t *one = settings_create(pool, NULL);
+    settings_t *other = settings_create(pool, NULL);
+    (void)state;
+    assert_true(settings_are_same(one, other));
+    assert_null(take(one, SETTING_NOTIFY, "before", NULL));
+    assert_true(settings_are_same(one, other));
+    assert_null(take(one, SETTING_APP_CERTIFICATE, "/app.pem", "/app.key"));
+    assert_false(settings_are_same(one, other));
+    assert_null(take(other, SETTING_APP_CERTIFICATE, "/app.pem", NULL));
+    assert_false(settings_are_same(one, other));
+    assert_null(take(other, SETTING_APP_CERTIFICATE, "/app.pem", "/app.key"));
+    assert_true(settings_are_same(one, other));
+}
+
 static void names_are_found(void **state)
 {
     (void)state;
@@ -182,6 +198,7 @@ int main(void)
         cmocka_unit_test(values_are_taken_or_refused),
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(inner_values_win_and_credentials_exclude_each_other),
+        cmocka_unit_test(settings_are_compared),
         cmocka_unit_test(names_are_found),
         cmocka_unit_test(secrets_are_told),
         cmocka_unit_test(locations_contain_each_other),
