@@ -11,6 +11,7 @@ import pytest
 
 from harness import check, client, place, system
 from harness.fake import FakeServer, http_answer
+from harness.gateway import Gateway
 from harness.httpd import load_module
 
 
@@ -286,6 +287,26 @@ def test_a_section_that_only_a_request_meets(site, start_gateway, devices):
     gateway.expect_log("ISCEP0510: .*into the virtual host what a <LocationMatch> shares")
     check.all_untouched(site)
     check.success(message, message.post(gateway.port, "/scep"))
+
+
+@pytest.mark.parametrize("mpm", ["prefork", "worker"])
+def test_other_mpms(site, devices, mpm):
+    """Enrolments, before and after a graceful restart, and how many run at once: half of the server's threads."""
+    class OtherGateway(Gateway):
+        modules = (f"mpm_{mpm}", *Gateway.modules[1:])
+
+        def limits(self):
+            return "ServerLimit 8\nStartServers 2\nMaxRequestWorkers 8\n" if mpm == "prefork" else super().limits()
+    status = '<Location "/status">\nSetHandler intune-scep-status\n</Location>\n'
+    gateway = OtherGateway([site.profile("/scep")], after=status).start()
+    try:
+        places = 'intune_scep_places{location="localhost/scep"} ' + ("4" if mpm == "prefork" else "32")
+        assert places in client.request(gateway.port, "GET", "/status?format=prometheus").text.splitlines()
+        enrol(gateway, devices, gateway.profiles[0])
+        gateway.restart_gracefully()
+        enrol(gateway, devices, gateway.profiles[0])
+    finally:
+        gateway.stop()
 
 
 def answers_on_one_connection(port, request):
