@@ -288,6 +288,13 @@ def test_https_backend_without_engine(site, refused):
     refused(Gateway([site.profile("/scep", backend=backend)], modules=["ssl"]), "IntuneScepBackend", "SSLProxyEngine")
 
 
+def test_https_member_of_a_balancer_without_engine(site, refused):
+    balancer = '<Proxy "balancer://ca">\nBalancerMember "https://127.0.0.1:1"\n</Proxy>\n'
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer", "ssl"]
+    gateway = Gateway([site.profile("/scep", backend="balancer://ca/ca")], before=balancer, modules=modules)
+    refused(gateway, "IntuneScepBackend", "SSLProxyEngine")
+
+
 def test_https_backend_without_mod_ssl(site, refused):
     backend = f"https://127.0.0.1:{site.ca.tls_port}/ca"
     refused(Gateway([site.profile("/scep", backend=backend)]), "IntuneScepBackend", "mod_ssl")

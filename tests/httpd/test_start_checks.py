@@ -212,6 +212,35 @@ def test_worker_of_the_backend(site, tested, server, backend, word):
     assert len(lines) == bool(word)
 
 
+BALANCER = '<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:1"\nBalancerMember "{}"\n</Proxy>\n'
+
+
+@pytest.mark.parametrize("member, server, numbers", [
+    ("http://127.0.0.2:2", "", []),
+    ("http://127.example.invalid", "", [504]),
+    ("http://192.0.2.1", "", [504]),
+    ("unix:/run/ca.sock|http://ca.example.invalid", "", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine On\nSSLProxyVerify require\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine On\n", [503]),
+    ("https://192.0.2.1", "SSLProxyEngine On\n", [503, 504]),
+])
+def test_members_of_a_balancer(site, tested, member, server, numbers):
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer", "ssl"]
+    profile = site.profile("/scep", backend="balancer://ca/ca")
+    lines = tested(Gateway([profile], server=server + BALANCER.format(member), modules=modules), "ISCEP050")
+    for number in numbers:
+        warned(lines, number, "IntuneScepBackend")
+    assert len(lines) == len(numbers)
+
+
+def test_name_that_begins_like_loopback(site, tested):
+    profile = site.profile("/scep", backend="http://127.example.invalid/ca")
+    worker = '<Proxy "http://127.example.invalid/ca">\nProxySet ttl=30\n</Proxy>\n'
+    lines = tested(Gateway([profile], server=worker), "ISCEP050")
+    warned(lines, 504, "IntuneScepBackend", "bypasses Intune")
+    assert len(lines) == 1
+
+
 def faketime():
     found = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return found[0] if found else None
