@@ -371,6 +371,8 @@ static int hand_over(request_rec *r, const char *backend, const char *query)
         r->filename = apr_pstrcat(r->pool, "proxy:", backend, "?", query, NULL);
         r->args = NULL;
     }
+    /* mod_proxy would pass 103 and the like, with the CA's headers, to the device at once. */
+    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress");
     r->proxyreq = PROXYREQ_REVERSE;
     r->handler = "proxy-server";
     return DECLINED;

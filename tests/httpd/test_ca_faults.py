@@ -179,6 +179,27 @@ def test_answer_that_ends_with_the_connection(site, start_gateway, devices, part
             check.success(message, message.post(gateway.port))
 
 
+@pytest.mark.parametrize("operation", ["GetCACaps", "PKIOperation"])
+def test_interim_answers_stay_here(site, start_gateway, devices, operation):
+    """What the CA says before its answer is for the gateway alone."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nX-Inside: of-the-ca\r\nSet-Cookie: a=b\r\n\r\n"
+    with FakeServer([interim, http_answer(b"AES\n")]) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url)])
+        gateway.allow_log(r"ISCEP\d+: ")
+        method, body = "GET", b""
+        if operation == "PKIOperation":
+            (message,) = devices(gateway.profiles[0])
+            method, body = "POST", message.der
+        head = (f"{method} /scep?operation={operation} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n")
+        said = b""
+        with client.socket.create_connection(("127.0.0.1", gateway.port), client.TIMEOUT) as sock:
+            sock.sendall(head.encode() + body)
+            while part := sock.recv(65536):
+                said += part
+        assert said.count(b"HTTP/1.1 ") == 1 and b"of-the-ca" not in said and b"a=b" not in said
+
+
 def test_what_the_ca_is_sent(site, start_gateway, devices):
     """Nothing of the device's own HTTP request goes on to the CA."""
     with FakeServer(http_answer(b"")) as fake:
