@@ -87,6 +87,18 @@ static void add_way(ways_t *ways, const char *scheme, const char *host, bool cli
     ways->open = ways->open || (!is_loopback(host) && !(https && client_tls));
 }
 
+/* A worker whose URL only names what a socket of this machine leads to. */
+static bool is_by_socket(const char *url, const proxy_server_conf *conf)
+{
+    for (int i = 0; i < conf->workers->nelts; i++) {
+        const proxy_worker *worker = &APR_ARRAY_IDX(conf->workers, i, const proxy_worker);
+        if (*worker->s->uds_path && begins_with(url, worker->s->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static ways_t ways_to(const char *url, const server_rec *server, apr_pool_t *pool)
 {
     ways_t ways = {false, false};
@@ -95,7 +107,9 @@ static ways_t ways_to(const char *url, const server_rec *server, apr_pool_t *poo
     const apr_array_header_t *balancers = proxy_conf(server)->balancers;
     apr_uri_parse(pool, url, &uri);
     if (ap_cstr_casecmp(uri.scheme, "balancer")) {
-        add_way(&ways, uri.scheme, uri.hostname, client_tls);
+        if (!is_by_socket(url, proxy_conf(server))) {
+            add_way(&ways, uri.scheme, uri.hostname, client_tls);
+        }
         return ways;
     }
     for (int i = 0; i < balancers->nelts; i++) {

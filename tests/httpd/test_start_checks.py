@@ -233,6 +233,12 @@ def test_members_of_a_balancer(site, tested, member, server, numbers):
     assert len(lines) == len(numbers)
 
 
+def test_worker_by_socket(site, tested):
+    """The name in its URL is no machine."""
+    worker = '<Proxy "unix:/run/ca.sock|http://scep-ca/ca">\nProxySet ttl=30\n</Proxy>\n'
+    assert not tested(Gateway([site.profile("/scep", backend="http://scep-ca/ca")], server=worker), "ISCEP05")
+
+
 def test_name_that_begins_like_loopback(site, tested):
     profile = site.profile("/scep", backend="http://127.example.invalid/ca")
     worker = '<Proxy "http://127.example.invalid/ca">\nProxySet ttl=30\n</Proxy>\n'
