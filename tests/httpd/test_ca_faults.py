@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the CA does wrong after Intune said yes: nothing is delivered, Intune is told, the answer is right."""
+import threading
+
 import pytest
 
-from harness import check, client, device, system
+from harness import check, client, device, place, system
 from harness.fake import FakeServer, http_answer
 
 PROXY_LINES = r"\[proxy(_http)?:(error|warn)\]"
@@ -177,6 +179,29 @@ def test_answer_that_ends_with_the_connection(site, start_gateway, devices, part
         gateway = start_gateway([site.profile("/scep", backend=fake.url)])
         for message in devices(gateway.profiles[0], 12):
             check.success(message, message.post(gateway.port))
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
+def test_answer_without_end(site, start_gateway, devices, journal):
+    """A CA that goes on and on, with pauses shorter than mod_proxy's time-out, holds neither device nor place."""
+    ended = threading.Event()
+
+    def answer(_request):
+        yield HEAD_WITHOUT_LENGTH
+        while not ended.wait(0.1):
+            yield b"0"
+    with FakeServer(answer) as fake:
+        profile = site.profile("/scep", backend=fake.url, BackendTimeout=2, BackendCapabilities="AES")
+        gateway = start_gateway([profile], server="" if journal else "IntuneScepJournal none\n")
+        gateway.allow_log("ISCEP0541")
+        try:
+            (message,) = devices(profile)
+            got = message.post(gateway.port)
+            check.unavailable(got)
+            assert got.seconds < 8 * place.SLOWNESS
+            check.final_line(gateway, 1201, message, "IntuneScepBackendTimeout")
+        finally:
+            ended.set()
 
 
 @pytest.mark.parametrize("operation", ["GetCACaps", "PKIOperation"])
