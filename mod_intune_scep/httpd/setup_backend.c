@@ -13,14 +13,24 @@ APLOG_USE_MODULE(intune_scep);
 
 typedef bool (*node_test_t)(const ap_directive_t *node);
 
+/* The tree has arguments as they were written, with their quotes. */
+static bool has_value(const ap_directive_t *node, const char *wanted)
+{
+    const char *value = node->args;
+    apr_size_t length = strlen(wanted);
+    bool quoted = *value == '"' || *value == '\'';
+    value += quoted ? 1 : 0;
+    return !ap_cstr_casecmpn(value, wanted, length) && (!value[length] || (quoted && value[length] == value[-1]));
+}
+
 static bool is_engine_on(const ap_directive_t *node)
 {
-    return !ap_cstr_casecmp(node->directive, "SSLProxyEngine") && !ap_cstr_casecmp(node->args, "on");
+    return !ap_cstr_casecmp(node->directive, "SSLProxyEngine") && has_value(node, "on");
 }
 
 static bool is_verify_required(const ap_directive_t *node)
 {
-    return !ap_cstr_casecmp(node->directive, "SSLProxyVerify") && !ap_cstr_casecmp(node->args, "require");
+    return !ap_cstr_casecmp(node->directive, "SSLProxyVerify") && (has_value(node, "require") || has_value(node, "on"));
 }
 
 static bool is_client_certificate(const ap_directive_t *node)
@@ -165,7 +175,7 @@ static void tell_if_slow(const settings_t *settings, server_rec *server, apr_poo
     const int minute = 60;
     bool set = false;
     int ca = (int)apr_time_sec(proxy_time(server, &set));
-    int intune = setting_number(settings, SETTING_TIMEOUT);
+    int intune = (int)apr_time_sec(setting_duration(settings, SETTING_TIMEOUT) + APR_USEC_PER_SEC - 1);
     if (2 * intune + ca > minute) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
                      "ISCEP0534: %s: two calls to Intune of %d s each (IntuneScepTimeout) and %d s for the CA (%s) are "

@@ -157,10 +157,11 @@ def https_host(gateway, tls, profile, inside="", outside=""):
     ("", "SSLVerifyClient require\n", "require"),
     ('<Location "/">\nSSLVerifyClient require\n</Location>\n', "", "require"),
     ("SSLVerifyClient none\n", "SSLVerifyClient require\n", None),
+    ("SSLVerifyClient off\n", "SSLVerifyClient on\n", None),
     ('<Location "/scep">\nSSLVerifyClient none\n</Location>\n', "SSLVerifyClient require\n", None),
     ('<Location "/other">\nSSLVerifyClient require\n</Location>\n', "", None),
     ('<Location "/sc">\nSSLVerifyClient require\n</Location>\n', "", None),
-], ids=["host", "optional", "server", "location", "host takes it back", "location takes it back", "elsewhere", "prefix"])
+], ids=["host", "optional", "server", "location", "host takes it back", "off", "location takes it back", "elsewhere", "prefix"])
 def test_client_certificates(site, tested, tls, inside, outside, value):
     lines = tested(https_host(Gateway([]), tls, site.profile("/scep"), inside, outside))
     if value:
@@ -221,6 +222,9 @@ BALANCER = '<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:1"\nBalanc
     ("http://192.0.2.1", "", [504]),
     ("unix:/run/ca.sock|http://ca.example.invalid", "", []),
     ("https://127.0.0.1:2", "SSLProxyEngine On\nSSLProxyVerify require\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine \"On\"\nSSLProxyVerify 'require'\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine on\nSSLProxyVerify on\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine on\nSSLProxyVerify optional\n", [503]),
     ("https://127.0.0.1:2", "SSLProxyEngine On\n", [503]),
     ("https://192.0.2.1", "SSLProxyEngine On\n", [503, 504]),
 ])
