@@ -408,6 +408,13 @@ def test_name_twice(site, refused):
     refused(gateway, "IntuneScepName", "same")
 
 
+def test_name_twice_by_a_virtual_host(site, refused):
+    """One section is two locations where a virtual host sets more."""
+    host = "<VirtualHost *>\nServerName a.example\nIntuneScepTimeout 4\n</VirtualHost>\n"
+    refused(Gateway([site.profile("/scep", Name="corp")], after=host), "IntuneScepName", "corp", "virtual host a.example",
+            "directives of its own")
+
+
 def test_server_wide_directive_in_a_location(site, refused):
     gateway = Gateway([site.profile("/scep", extra="IntuneScepSharedCache shmcb\n")], shared_cache=None)
     refused(gateway, "IntuneScepSharedCache")
