@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The CA leg, which mod_proxy owns: an input filter that gives our message as the body, an output filter that takes the
- * CA's answer whole, and two hooks for what the filter cannot see.
+ * CA's answer whole, and hooks for what the filters cannot see.
  *
  * mod_proxy calls its optional hook request_status at the end of every request that reached it, with our output filter
  * still in the chain; log_transaction runs at the end of every request whatsoever.
@@ -13,6 +13,7 @@
 #include "base/text.h"
 
 #include <apr_strings.h>
+#include <dlfcn.h>
 #include <http_protocol.h>
 #include <http_request.h>
 #include <mod_proxy.h>
@@ -86,6 +87,25 @@ static apr_status_t filter_in(ap_filter_t *f, apr_bucket_brigade *brigade, ap_in
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
     }
     return APR_SUCCESS;
+}
+
+/*
+ * Before each attempt of mod_proxy's to reach the CA: it reads the body ahead, and may then spend long with members of a
+ * balancer that are away. Who comes so late may be the second with this transaction.
+ */
+static int before_attempt(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                          char **url)
+{
+    relay_t *relay = relay_of(r);
+    (void)worker;
+    (void)balancer;
+    (void)conf;
+    (void)url;
+    if (!relay || !relay->transaction || !transaction_is_late(relay->transaction)) {
+        return DECLINED;
+    }
+    relay->unsent = true;
+    return HTTP_SERVICE_UNAVAILABLE;
 }
 
 /* Passes our reply and the end to what comes after `f`. */
@@ -476,6 +496,18 @@ int relay_next_ca(request_rec *r, const site_t *site)
     become_get(r);
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
     return hand_over(r, site->profile->backend, "operation=GetNextCACert");
+}
+
+/* The hook is no optional one, but mod_proxy may not be loaded, or after this module: so it is looked up. */
+void relay_watch_attempts(void)
+{
+    static const char NAME[] = "proxy_hook_pre_request";
+    void (*hook)(proxy_HOOK_pre_request_t *function, const char *const *before, const char *const *after, int order);
+    void *found = dlsym(RTLD_DEFAULT, NAME);
+    memcpy(&hook, &found, sizeof(hook));
+    if (hook) {
+        hook(before_attempt, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    }
 }
 
 void relay_register(void)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the CA does wrong after Intune said yes: nothing is delivered, Intune is told, the answer is right."""
+import contextlib
 import threading
 
 import pytest
@@ -223,6 +224,28 @@ def test_interim_answers_stay_here(site, start_gateway, devices, operation):
             while part := sock.recv(65536):
                 said += part
         assert said.count(b"HTTP/1.1 ") == 1 and b"of-the-ca" not in said and b"a=b" not in said
+
+
+def test_nothing_is_sent_after_the_time(site, start_gateway, devices):
+    """A balancer that finds a living member too late: another request may have the transaction by then."""
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(client.socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full, so that nobody else gets a connection
+            caller = stack.enter_context(client.socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        before = (f'<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:{deaf.getsockname()[1]}"\n'
+                  f'BalancerMember "http://127.0.0.1:{site.ca.port}" status=+H\n</Proxy>\n')
+        profile = site.profile("/scep", backend="balancer://ca/ca", BackendTimeout=2,
+                               BackendCapabilities='"AES SHA-256 POSTPKIOperation"')
+        gateway = start_gateway([profile], before=before, proxy_timeout=4,
+                                modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+        gateway.allow_log(r"\[(proxy|proxy_http):error\]")
+        (message,) = devices(profile)
+        check.unavailable(message.post(gateway.port))
+        check.final_line(gateway, 1200, message, "no time left")
+        check.ca_untouched(site)
+        check.success(message, message.post(gateway.port))
 
 
 def test_what_the_ca_is_sent(site, start_gateway, devices):
