@@ -239,6 +239,10 @@ apr_status_t transaction_enroll(transaction_t *t, bytes_t message)
         return rv;
     }
     t->ca_began = clock_now();
+    /* Without a row nobody else comes, but nobody waits for ever either. */
+    if (!t->answer_by) {
+        t->answer_by = t->ca_began + t->profile->ca_time;
+    }
     return APR_SUCCESS;
 }
 

@@ -162,6 +162,14 @@ static bool is_loopback(const apr_uri_t *uri)
 
 static const char *check_PROXY(const setting_facts_t *facts, const char *value, apr_pool_t *pool);
 
+/* apr_uri_parse() makes 1234 of 66770. */
+static bool is_port(const char *text)
+{
+    char *end = NULL;
+    long port = strtol(text, &end, 10);
+    return apr_isdigit(*text) && !*end && port > 0 && port <= 65535;
+}
+
 static const char *check_url(const setting_facts_t *facts, const char *value, apr_pool_t *pool, apr_uri_t *uri)
 {
     if (apr_uri_parse(pool, value, uri) || !uri->scheme || !uri->hostname || !*uri->hostname) {
@@ -174,6 +182,9 @@ static const char *check_url(const setting_facts_t *facts, const char *value, ap
     }
     if (uri->query || uri->fragment) {
         return apr_psprintf(pool, "%s must be a URL without query and fragment, not \"%s\"", facts->name, value);
+    }
+    if (uri->port_str && *uri->port_str && !is_port(uri->port_str)) {
+        return apr_psprintf(pool, "%s must be a URL with a port from 1 to 65535, not \"%s\"", facts->name, value);
     }
     for (const char *c = value; *c; c++) {
         if (apr_iscntrl(*c) || apr_isspace(*c)) {
@@ -451,6 +462,22 @@ void *settings_merge(apr_pool_t *pool, void *base, void *add)
     }
     merge_credential(merged, over);
     return merged;
+}
+
+static bool is_same_text(const char *one, const char *other)
+{
+    return one == other || (one && other && !strcmp(one, other));
+}
+
+bool settings_are_same(const settings_t *one, const settings_t *other)
+{
+    for (int i = 0; i < SETTING_COUNT; i++) {
+        if (!is_same_text(setting_text(one, (setting_id_t)i), setting_text(other, (setting_id_t)i)) ||
+            !is_same_text(one->set[i].second, other->set[i].second)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 const char *setting_text(const settings_t *settings, setting_id_t id)

@@ -78,6 +78,9 @@ bool setting_path_contains(const char *outer, const char *inner);
 void *settings_create(apr_pool_t *pool, char *path);
 void *settings_merge(apr_pool_t *pool, void *base, void *add);
 
+/** Whether all directives have the same values. */
+bool settings_are_same(const settings_t *one, const settings_t *other);
+
 /** The value or its default; NULL without both. */
 const char *setting_text(const settings_t *settings, setting_id_t id);
 bool setting_flag(const settings_t *settings, setting_id_t id);

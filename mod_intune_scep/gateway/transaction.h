@@ -36,7 +36,7 @@ typedef struct transaction_t {
     journal_row_t *row;      /**< claimed by this transaction, or being told from; NULL without */
     bool polling;            /**< the CA is asked by CertPoll */
     const scep_identity_t *ra; /**< who asks the CA: the RA, or for an old request the RA as it was then */
-    apr_time_t answer_by;    /**< when the CA's answer comes too late; 0: never */
+    apr_time_t answer_by;    /**< when the CA's answer comes too late; 0 until it is to be asked */
     unsigned ca_capabilities; /**< SCEP_CAP_… that `relay` was made for */
     scep_relay_t *relay;     /**< what the CA is asked */
     const char *node;        /**< the CA's node that is to be asked, or that answered; or NULL */
@@ -65,7 +65,8 @@ transaction_t *transaction_make(const profile_t *profile, log_t *log, apr_pool_t
  */
 apr_status_t transaction_enroll(transaction_t *transaction, bytes_t message);
 
-/** Whether what the CA is asked, or answers, now is too late: somebody else may be at the transaction soon. */
+/** Whether what the CA is asked, or answers, now is too late: a device has given up, and somebody else may be at the
+ * transaction soon. */
 bool transaction_is_late(const transaction_t *transaction);
 
 /**

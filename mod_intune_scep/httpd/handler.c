@@ -150,6 +150,32 @@ static apr_status_t read_body(request_rec *r, apr_size_t max, bytes_t *message)
     return rv;
 }
 
+/* httpd did not take the body, and has already told the device so: LimitRequestBody, or chunks that are none. */
+static int refused_by_httpd(request_rec *r, const site_t *site)
+{
+    bool large = r->status == HTTP_REQUEST_ENTITY_TOO_LARGE;
+    transaction_t *t = make(r, site);
+    transaction_refuse(t, large ? PROBLEM_TOO_LARGE : PROBLEM_BODY_UNREADABLE,
+                       large ? "more than LimitRequestBody allows" : "it is not framed as HTTP wants it");
+    notes_set(r, t);
+    return AP_FILTER_ERROR;
+}
+
+/*
+ * A body that nobody asked for is read before the request is changed for the CA: httpd would not find it any more, and
+ * take it for the next request of the connection. False when the answer has been sent.
+ */
+static bool drop_body(request_rec *r, const site_t *site, int *answered)
+{
+    int status = ap_discard_request_body(r);
+    if (status == AP_FILTER_ERROR) {
+        *answered = refused_by_httpd(r, site);
+    } else if (status != OK) {
+        *answered = refuse(r, site, PROBLEM_BODY_UNREADABLE, "nothing of it was wanted");
+    }
+    return status == OK;
+}
+
 /* Gets the message out of a POST or a GET. OK, or the answer has been sent. */
 static bool read_message(request_rec *r, const site_t *site, const char *in_query, bytes_t *message, int *answered)
 {
@@ -160,6 +186,8 @@ static bool read_message(request_rec *r, const site_t *site, const char *in_quer
         r->connection->keepalive = post ? AP_CONN_CLOSE : r->connection->keepalive;
         *answered =
             refuse(r, site, PROBLEM_TOO_LARGE, apr_psprintf(r->pool, "more than %" APR_SIZE_T_FMT " bytes", max));
+    } else if (rv == AP_FILTER_ERROR) {
+        *answered = refused_by_httpd(r, site);
     } else if (rv && post) {
         *answered = refuse(r, site, PROBLEM_BODY_UNREADABLE,
                            apr_psprintf(r->pool, "after %" APR_SIZE_T_FMT " bytes", message->len));
@@ -214,22 +242,11 @@ static void keep_others_away(request_rec *r)
     apr_table_setn(r->subprocess_env, "no-brotli", "1");
 }
 
-/*
- * A body that an operation does not have is not read, and on the way to the CA the request loses the headers that tell of
- * it: the connection ends with this request, or the body would be taken for the next one.
- */
-static void leave_body(request_rec *r)
-{
-    const char *length = apr_table_get(r->headers_in, "Content-Length");
-    if (apr_table_get(r->headers_in, "Transfer-Encoding") || (length && length[strspn(length, "0")])) {
-        r->connection->keepalive = AP_CONN_CLOSE;
-    }
-}
-
 int handler(request_rec *r)
 {
     const settings_t *settings = settings_of_request(r);
     const char *message = NULL;
+    int answered = OK;
     /* A ProxyPass or RewriteRule over the location must not carry requests round the gateway: only a forward proxy's
      * are not ours. */
     if (!settings || r->proxyreq == PROXYREQ_PROXY || relay_is_ours(r)) {
@@ -245,7 +262,8 @@ int handler(request_rec *r)
         ap_log_rerror(APLOG_MARK, APLOG_ERR, 0, r,
                       "ISCEP0510: sections with IntuneScep directives overlap here in a way that made no profile at "
                       "start: put the "
-                      "inner <Location> after the outer one, and use none in <If>");
+                      "inner <Location> after the outer one, into the virtual host what a <LocationMatch> shares with "
+                      "others, and use none in <If>");
         return HTTP_SERVICE_UNAVAILABLE;
     }
     keep_others_away(r);
@@ -254,8 +272,9 @@ int handler(request_rec *r)
                       apr_psprintf(r->pool, "%s instead of GET or POST", r->header_only ? "HEAD" : "another method"));
     }
     scep_operation_t operation = scep_query_parse(r->args, &message, r->pool);
-    if (operation != SCEP_OP_PKIOPERATION || r->method_number != M_POST) {
-        leave_body(r);
+    bool wants_body = operation == SCEP_OP_PKIOPERATION && r->method_number == M_POST;
+    if (!wants_body && !drop_body(r, site, &answered)) {
+        return answered;
     }
     switch (operation) {
     case SCEP_OP_GETCACAPS:

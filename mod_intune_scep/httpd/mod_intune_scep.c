@@ -49,6 +49,7 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
     (void)ptemp;
     the_gateway = NULL;
     socache_register(pconf);
+    relay_watch_attempts();
     return OK;
 }
 

@@ -181,6 +181,8 @@ void handler_reply_headers(request_rec *r, const reply_t *reply);
 
 /* relay.c */
 void relay_register(void);
+/** In pre_config, where all modules are loaded. */
+void relay_watch_attempts(void);
 /** Hands an enrolled transaction to mod_proxy; the answer comes from the output filter. */
 int relay_transaction(request_rec *r, const site_t *site, transaction_t *transaction);
 /** Hands GetCACaps to mod_proxy, to learn what the CA can; the device gets ours in any case. */

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The CA leg, which mod_proxy owns: an input filter that gives our message as the body, an output filter that takes the
- * CA's answer whole, and two hooks for what the filter cannot see.
+ * CA's answer whole, and hooks for what the filters cannot see.
  *
  * mod_proxy calls its optional hook request_status at the end of every request that reached it, with our output filter
  * still in the chain; log_transaction runs at the end of every request whatsoever.
  */
 #include "module.h"
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/text.h"
 
 #include <apr_strings.h>
+#include <dlfcn.h>
 #include <http_protocol.h>
 #include <http_request.h>
 #include <mod_proxy.h>
@@ -30,6 +32,7 @@ static const apr_interval_time_t PROBE_POLL = apr_time_from_msec(20);
 typedef struct relay_t {
     const site_t *site;
     transaction_t *transaction; /**< NULL for GetCACaps */
+    apr_time_t until;           /**< without a transaction: when the answer is no longer waited for */
     bytes_t rest;               /**< of the body that the CA has not been given yet */
     unsigned char *answer;
     apr_size_t length;
@@ -84,6 +87,25 @@ static apr_status_t filter_in(ap_filter_t *f, apr_bucket_brigade *brigade, ap_in
         APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(brigade->bucket_alloc));
     }
     return APR_SUCCESS;
+}
+
+/*
+ * Before each attempt of mod_proxy's to reach the CA: it reads the body ahead, and may then spend long with members of a
+ * balancer that are away. Who comes so late may be the second with this transaction.
+ */
+static int before_attempt(proxy_worker **worker, proxy_balancer **balancer, request_rec *r, proxy_server_conf *conf,
+                          char **url)
+{
+    relay_t *relay = relay_of(r);
+    (void)worker;
+    (void)balancer;
+    (void)conf;
+    (void)url;
+    if (!relay || !relay->transaction || !transaction_is_late(relay->transaction)) {
+        return DECLINED;
+    }
+    relay->unsent = true;
+    return HTTP_SERVICE_UNAVAILABLE;
 }
 
 /* Passes our reply and the end to what comes after `f`. */
@@ -173,17 +195,33 @@ static void keep(relay_t *relay, request_rec *r, const char *data, apr_size_t si
     relay->length += size;
 }
 
+/* A CA that talks on and on; capabilities that are too long already are not waited for, either. */
+static bool is_too_late(const relay_t *relay)
+{
+    return relay->transaction ? transaction_is_late(relay->transaction) : relay->broken || clock_now() >= relay->until;
+}
+
 /* The CA still talks, but nobody waits for its end: the error makes mod_proxy close the connection. */
 static apr_status_t give_up(relay_t *relay, ap_filter_t *f)
 {
+    reply_t reply = {0};
     relay->replied = true;
-    note_node(relay, f->r);
-    transaction_failed(relay->transaction, PROBLEM_CA_TIMEOUT,
-                       "its answer was not whole within IntuneScepBackendTimeout");
-    limit_release(relay->site->profile, f->r->pool);
+    if (relay->probe) {
+        keep_capabilities(relay, f->r, false);
+        return APR_TIMEUP;
+    }
+    if (relay->transaction) {
+        note_node(relay, f->r);
+        transaction_failed(relay->transaction, PROBLEM_CA_TIMEOUT,
+                           "its answer was not whole within IntuneScepBackendTimeout");
+        limit_release(relay->site->profile, f->r->pool);
+        reply = relay->transaction->reply;
+    } else {
+        make_capabilities_reply(relay, f->r, false, &reply);
+    }
     ap_filter_t *next = f->next;
     ap_remove_output_filter(f);
-    pass_reply(next, f->r, &relay->transaction->reply);
+    pass_reply(next, f->r, &reply);
     return APR_TIMEUP;
 }
 
@@ -209,7 +247,7 @@ static apr_status_t filter_out(ap_filter_t *f, apr_bucket_brigade *brigade)
         }
         apr_bucket_delete(bucket);
     }
-    if (!end && !relay->replied && relay->transaction && transaction_is_late(relay->transaction)) {
+    if (!end && !relay->replied && is_too_late(relay)) {
         return give_up(relay, f);
     }
     return end && !relay->replied ? finish(relay, f) : APR_SUCCESS;
@@ -307,6 +345,7 @@ static relay_t *relay_make(request_rec *r, const site_t *site, apr_size_t max, c
 {
     relay_t *relay = apr_pcalloc(r->pool, sizeof(*relay));
     relay->site = site;
+    relay->until = clock_now() + site->profile->ca_time;
     relay->max = max;
     relay->room = ANSWER_USUAL;
     relay->answer = apr_palloc(r->pool, relay->room);
@@ -352,6 +391,8 @@ static int hand_over(request_rec *r, const char *backend, const char *query)
         r->filename = apr_pstrcat(r->pool, "proxy:", backend, "?", query, NULL);
         r->args = NULL;
     }
+    /* mod_proxy would pass 103 and the like, with the CA's headers, to the device at once. */
+    apr_table_setn(r->subprocess_env, "proxy-interim-response", "Suppress");
     r->proxyreq = PROXYREQ_REVERSE;
     r->handler = "proxy-server";
     return DECLINED;
@@ -455,6 +496,18 @@ int relay_next_ca(request_rec *r, const site_t *site)
     become_get(r);
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
     return hand_over(r, site->profile->backend, "operation=GetNextCACert");
+}
+
+/* The hook is no optional one, but mod_proxy may not be loaded, or after this module: so it is looked up. */
+void relay_watch_attempts(void)
+{
+    static const char NAME[] = "proxy_hook_pre_request";
+    void (*hook)(proxy_HOOK_pre_request_t *function, const char *const *before, const char *const *after, int order);
+    void *found = dlsym(RTLD_DEFAULT, NAME);
+    memcpy(&hook, &found, sizeof(hook));
+    if (hook) {
+        hook(before_attempt, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    }
 }
 
 void relay_register(void)

@@ -49,7 +49,9 @@ static site_t *site_of(const server_rec *server, const settings_t *section)
 
 const site_t *setup_site(const request_rec *r, const settings_t *settings)
 {
-    return the_gateway ? site_of(r->server, settings->section) : NULL;
+    const site_t *site = the_gateway ? site_of(r->server, settings->section) : NULL;
+    /* A section that only this request showed to be one of its own (a regular expression) has a say, too. */
+    return site && settings_are_same(site->settings, settings) ? site : NULL;
 }
 
 static void fault(setup_t *setup, const char *sentence)
@@ -72,15 +74,32 @@ static const char *default_name(const setup_t *setup, const char *path)
         path, NULL);
 }
 
-static bool name_is_taken(const setup_t *setup, const site_t *site)
+static const site_t *site_named(const setup_t *setup, const char *name)
 {
     for (int i = 0; i < setup->gateway->sites->nelts; i++) {
         const site_t *other = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
-        if (!strcmp(other->profile->name, site->profile->name)) {
-            return true;
+        if (!strcmp(other->profile->name, name)) {
+            return other;
         }
     }
-    return false;
+    return NULL;
+}
+
+/* The other location may be the same section: a virtual host with directives of its own makes another one of it. */
+static const char *name_taken(const setup_t *setup, const site_t *other, const settings_t *effective)
+{
+    const char *place = setting_place(
+        effective, effective->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED, setup->pool);
+    if (other->settings->section == effective->section) {
+        return apr_psprintf(setup->pool,
+                            "%s: the name \"%s\" is taken by this section itself, which is another location in the "
+                            "virtual host %s, for that has directives of its own: put one section, with its own "
+                            "IntuneScepName, into each virtual host",
+                            place, other->profile->name, setup->server->server_hostname);
+    }
+    return apr_psprintf(setup->pool,
+                        "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
+                        place, other->profile->name);
 }
 
 static void serve(setup_t *setup, const settings_t *effective, const char *path)
@@ -99,14 +118,9 @@ static void serve(setup_t *setup, const settings_t *effective, const char *path)
             fault(setup, wrong);
             return;
         }
-        if (name_is_taken(setup, site)) {
-            fault(setup,
-                  apr_psprintf(
-                      setup->pool,
-                      "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
-                      setting_place(effective, effective->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED,
-                                    setup->pool),
-                      site->profile->name));
+        const site_t *other = site_named(setup, site->profile->name);
+        if (other) {
+            fault(setup, name_taken(setup, other, effective));
             return;
         }
         site->profile->index = setup->gateway->sites->nelts;

@@ -5,6 +5,7 @@
 
 #include <apr_strings.h>
 #include <apr_uri.h>
+#include <arpa/inet.h>
 #include <http_core.h>
 #include <mod_proxy.h>
 
@@ -12,14 +13,24 @@ APLOG_USE_MODULE(intune_scep);
 
 typedef bool (*node_test_t)(const ap_directive_t *node);
 
+/* The tree has arguments as they were written, with their quotes. */
+static bool has_value(const ap_directive_t *node, const char *wanted)
+{
+    const char *value = node->args;
+    apr_size_t length = strlen(wanted);
+    bool quoted = *value == '"' || *value == '\'';
+    value += quoted ? 1 : 0;
+    return !ap_cstr_casecmpn(value, wanted, length) && (!value[length] || (quoted && value[length] == value[-1]));
+}
+
 static bool is_engine_on(const ap_directive_t *node)
 {
-    return !ap_cstr_casecmp(node->directive, "SSLProxyEngine") && !ap_cstr_casecmp(node->args, "on");
+    return !ap_cstr_casecmp(node->directive, "SSLProxyEngine") && has_value(node, "on");
 }
 
 static bool is_verify_required(const ap_directive_t *node)
 {
-    return !ap_cstr_casecmp(node->directive, "SSLProxyVerify") && !ap_cstr_casecmp(node->args, "require");
+    return !ap_cstr_casecmp(node->directive, "SSLProxyVerify") && (has_value(node, "require") || has_value(node, "on"));
 }
 
 static bool is_client_certificate(const ap_directive_t *node)
@@ -51,18 +62,87 @@ static const char *sentence(const settings_t *settings, apr_pool_t *pool, const 
     return apr_pstrcat(pool, setting_place(settings, SETTING_BACKEND, pool), ": ", what, NULL);
 }
 
-static void warn_if_open(const settings_t *settings, server_rec *server, const apr_uri_t *uri, bool https,
-                         apr_pool_t *pool)
+/* "127.example.com" is a name. */
+static bool is_loopback(const char *host)
 {
-    bool loopback = !ap_cstr_casecmp(uri->hostname, "localhost") || !strcmp(uri->hostname, "::1") ||
-                    !strncmp(uri->hostname, "127.", 4);
-    if (https && !tree_has(ap_conftree, server, is_verify_required)) {
+    struct in_addr address;
+    return !ap_cstr_casecmp(host, "localhost") || !strcmp(host, "::1") ||
+           (inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
+}
+
+/* As mod_proxy finds a worker: its name is the URL's beginning, and has all of the authority. */
+static bool begins_with(const char *url, const char *name)
+{
+    const char *authority = strstr(url, "://");
+    apr_size_t least = authority ? strcspn(authority + 3, "/") + (apr_size_t)(authority + 3 - url) : 0;
+    apr_size_t length = strlen(name);
+    return length >= least && !ap_cstr_casecmpn(url, name, length);
+}
+
+static const proxy_server_conf *proxy_conf(const server_rec *server)
+{
+    return ap_get_module_config(server->module_config, ap_find_linked_module("mod_proxy.c"));
+}
+
+/* How the CA, or one of a balancer's members, is reached. */
+typedef struct ways_t {
+    bool https;
+    bool open; /* neither on this machine nor behind client TLS */
+} ways_t;
+
+static void add_way(ways_t *ways, const char *scheme, const char *host, bool client_tls)
+{
+    bool https = !ap_cstr_casecmp(scheme, "https");
+    ways->https = ways->https || https;
+    ways->open = ways->open || (!is_loopback(host) && !(https && client_tls));
+}
+
+/* A worker whose URL only names what a socket of this machine leads to. */
+static bool is_by_socket(const char *url, const proxy_server_conf *conf)
+{
+    for (int i = 0; i < conf->workers->nelts; i++) {
+        const proxy_worker *worker = &APR_ARRAY_IDX(conf->workers, i, const proxy_worker);
+        if (*worker->s->uds_path && begins_with(url, worker->s->name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static ways_t ways_to(const char *url, const server_rec *server, apr_pool_t *pool)
+{
+    ways_t ways = {false, false};
+    apr_uri_t uri;
+    bool client_tls = tree_has(ap_conftree, server, is_client_certificate);
+    const apr_array_header_t *balancers = proxy_conf(server)->balancers;
+    apr_uri_parse(pool, url, &uri);
+    if (ap_cstr_casecmp(uri.scheme, "balancer")) {
+        if (!is_by_socket(url, proxy_conf(server))) {
+            add_way(&ways, uri.scheme, uri.hostname, client_tls);
+        }
+        return ways;
+    }
+    for (int i = 0; i < balancers->nelts; i++) {
+        const proxy_balancer *balancer = &APR_ARRAY_IDX(balancers, i, const proxy_balancer);
+        for (int j = 0; begins_with(url, balancer->s->name) && j < balancer->workers->nelts; j++) {
+            const proxy_worker *member = APR_ARRAY_IDX(balancer->workers, j, const proxy_worker *);
+            if (!*member->s->uds_path) {
+                add_way(&ways, member->s->scheme, member->s->hostname, client_tls);
+            }
+        }
+    }
+    return ways;
+}
+
+static void warn_if_open(const settings_t *settings, server_rec *server, const ways_t *ways, apr_pool_t *pool)
+{
+    if (ways->https && !tree_has(ap_conftree, server, is_verify_required)) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
                      "ISCEP0503: %s: the CA's TLS certificate is not verified: set SSLProxyVerify require and "
                      "SSLProxyCACertificateFile",
                      setting_place(settings, SETTING_BACKEND, pool));
     }
-    if (!loopback && !(https && tree_has(ap_conftree, server, is_client_certificate))) {
+    if (ways->open) {
         ap_log_error(
             APLOG_MARK, APLOG_WARNING, 0, server,
             "ISCEP0504: %s: the CA is neither on loopback nor behind client TLS (SSLProxyMachineCertificateFile): "
@@ -95,7 +175,7 @@ static void tell_if_slow(const settings_t *settings, server_rec *server, apr_poo
     const int minute = 60;
     bool set = false;
     int ca = (int)apr_time_sec(proxy_time(server, &set));
-    int intune = setting_number(settings, SETTING_TIMEOUT);
+    int intune = (int)apr_time_sec(setting_duration(settings, SETTING_TIMEOUT) + APR_USEC_PER_SEC - 1);
     if (2 * intune + ca > minute) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
                      "ISCEP0534: %s: two calls to Intune of %d s each (IntuneScepTimeout) and %d s for the CA (%s) are "
@@ -106,20 +186,10 @@ static void tell_if_slow(const settings_t *settings, server_rec *server, apr_poo
     }
 }
 
-/* As mod_proxy finds a worker: its name is the URL's beginning, and has all of the authority. */
-static bool begins_with(const char *url, const char *name)
-{
-    const char *authority = strstr(url, "://");
-    apr_size_t least = authority ? strcspn(authority + 3, "/") + (apr_size_t)(authority + 3 - url) : 0;
-    apr_size_t length = strlen(name);
-    return length >= least && !ap_cstr_casecmpn(url, name, length);
-}
-
 /* A worker is what keeps connections; without one each request connects anew. */
 static bool has_worker(const server_rec *server, const char *url, bool balancer)
 {
-    const module *proxy = ap_find_linked_module("mod_proxy.c");
-    const proxy_server_conf *conf = ap_get_module_config(server->module_config, proxy);
+    const proxy_server_conf *conf = proxy_conf(server);
     const apr_array_header_t *list = balancer ? conf->balancers : conf->workers;
     for (int i = 0; i < list->nelts; i++) {
         const char *name =
@@ -146,11 +216,8 @@ void setup_backend_advise(const settings_t *settings, server_rec *server, apr_po
 
 const char *setup_backend_check(const settings_t *settings, server_rec *server, apr_pool_t *pool)
 {
-    apr_uri_t uri;
     const char *url = setting_text(settings, SETTING_BACKEND);
-    apr_uri_parse(pool, url, &uri);
-    bool https = !ap_cstr_casecmp(uri.scheme, "https");
-    bool balancer = !ap_cstr_casecmp(uri.scheme, "balancer");
+    bool balancer = !ap_cstr_casecmpn(url, "balancer:", 9);
     if (!ap_find_linked_module("mod_proxy.c")) {
         return sentence(settings, pool,
                         "mod_proxy is not loaded, but it owns the connection to the CA: add LoadModule proxy_module");
@@ -161,15 +228,14 @@ const char *setup_backend_check(const settings_t *settings, server_rec *server, 
     if (balancer && !ap_find_linked_module("mod_proxy_balancer.c")) {
         return sentence(settings, pool, "mod_proxy_balancer is not loaded: add LoadModule proxy_balancer_module");
     }
-    if (https && !ap_find_linked_module("mod_ssl.c")) {
+    ways_t ways = ways_to(url, server, pool);
+    if (ways.https && !ap_find_linked_module("mod_ssl.c")) {
         return sentence(settings, pool, "mod_ssl is not loaded, but the CA's URL is https: add LoadModule ssl_module");
     }
-    if (https && !tree_has(ap_conftree, server, is_engine_on)) {
+    if (ways.https && !tree_has(ap_conftree, server, is_engine_on)) {
         return sentence(settings, pool, "the CA's URL is https, but SSLProxyEngine is not On in this server");
     }
-    if (!balancer) {
-        warn_if_open(settings, server, &uri, https, pool);
-    }
+    warn_if_open(settings, server, &ways, pool);
     tell_if_slow(settings, server, pool);
     return NULL;
 }

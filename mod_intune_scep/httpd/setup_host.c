@@ -80,7 +80,7 @@ void setup_host_check(const settings_t *settings, const char *path, server_rec *
     if (!engine || !ap_cstr_casecmp(engine, "off")) {
         return;
     }
-    if (client && ap_cstr_casecmp(client, "none")) {
+    if (client && ap_cstr_casecmp(client, "none") && ap_cstr_casecmp(client, "off")) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
                      "ISCEP0555: %s: SSLVerifyClient %s asks devices for the certificate that they come to get: none of "
                      "them, or some of them only, will enrol; set SSLVerifyClient none for %s",

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from harness import check, client, pki, place, system
+from harness.fake import FakeServer, http_answer
 from harness.httpd import Httpd
 
 
@@ -81,6 +82,36 @@ def test_a_ca_that_is_away_does_not_tell(site, start_gateway):
     gateway.allow_log(r"AH00957|AH01114|AH00898|AH01097|\[proxy")
     assert client.request(gateway.port, "GET", "/scep?operation=GetCACaps").status == 200
     gateway.wait_log(r"ISCEP0523: .*\(no whole answer\)|ISCEP0523: .*\(HTTP 50[0-9]\)")
+
+
+@pytest.mark.parametrize("first", ["GetCACaps", "PKIOperation"])
+@pytest.mark.parametrize("pause", [0.1, 0], ids=["slow", "quick"])
+def test_a_ca_that_tells_for_ever(site, start_gateway, devices, first, pause):
+    """No device, and none of the places for enrolments, waits for its end."""
+    ended = threading.Event()
+
+    def tell():
+        yield b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+        while not ended.wait(pause):
+            yield b"AES\n" if pause else b"AES\n" * 4096
+
+    def answer(request):
+        return tell() if b"operation=GetCACaps" in request else http_answer(b"", "500 Internal Server Error")
+    with FakeServer(answer) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url, BackendTimeout=3)])
+        gateway.allow_log(r"ISCEP\d+: |\[proxy")
+        try:
+            if first == "GetCACaps":
+                answered = client.request(gateway.port, "GET", "/scep?operation=GetCACaps")
+                assert answered.status == 200 and "AES" in answered.text.split()
+            else:
+                (message,) = devices(gateway.profiles[0])
+                answered = message.post(gateway.port)
+                check.unavailable(answered)
+            assert answered.seconds < 10 * place.SLOWNESS
+            assert gateway.lines(r"ISCEP0523: .*\(no whole answer\)")
+        finally:
+            ended.set()
 
 
 def test_the_operator_tells(site, start_gateway, devices):

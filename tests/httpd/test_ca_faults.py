@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the CA does wrong after Intune said yes: nothing is delivered, Intune is told, the answer is right."""
+import contextlib
+import threading
+
 import pytest
 
-from harness import check, client, device, system
+from harness import check, client, device, place, system
 from harness.fake import FakeServer, http_answer
 
 PROXY_LINES = r"\[proxy(_http)?:(error|warn)\]"
@@ -178,6 +181,72 @@ def test_answer_that_ends_with_the_connection(site, start_gateway, devices, part
         gateway = start_gateway([site.profile("/scep", backend=fake.url)])
         for message in devices(gateway.profiles[0], 12):
             check.success(message, message.post(gateway.port))
+
+
+@pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
+def test_answer_without_end(site, start_gateway, devices, journal):
+    """A CA that goes on and on, with pauses shorter than mod_proxy's time-out, holds neither device nor place."""
+    ended = threading.Event()
+
+    def answer(_request):
+        yield HEAD_WITHOUT_LENGTH
+        while not ended.wait(0.1):
+            yield b"0"
+    with FakeServer(answer) as fake:
+        profile = site.profile("/scep", backend=fake.url, BackendTimeout=2, BackendCapabilities="AES")
+        gateway = start_gateway([profile], server="" if journal else "IntuneScepJournal none\n")
+        gateway.allow_log("ISCEP0541")
+        try:
+            (message,) = devices(profile)
+            got = message.post(gateway.port)
+            check.unavailable(got)
+            assert got.seconds < 8 * place.SLOWNESS
+            check.final_line(gateway, 1201, message, "IntuneScepBackendTimeout")
+        finally:
+            ended.set()
+
+
+@pytest.mark.parametrize("operation", ["GetCACaps", "PKIOperation"])
+def test_interim_answers_stay_here(site, start_gateway, devices, operation):
+    """What the CA says before its answer is for the gateway alone."""
+    interim = b"HTTP/1.1 103 Early Hints\r\nX-Inside: of-the-ca\r\nSet-Cookie: a=b\r\n\r\n"
+    with FakeServer([interim, http_answer(b"AES\n")]) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url)])
+        gateway.allow_log(r"ISCEP\d+: ")
+        method, body = "GET", b""
+        if operation == "PKIOperation":
+            (message,) = devices(gateway.profiles[0])
+            method, body = "POST", message.der
+        head = (f"{method} /scep?operation={operation} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n")
+        said = b""
+        with client.socket.create_connection(("127.0.0.1", gateway.port), client.TIMEOUT) as sock:
+            sock.sendall(head.encode() + body)
+            while part := sock.recv(65536):
+                said += part
+        assert said.count(b"HTTP/1.1 ") == 1 and b"of-the-ca" not in said and b"a=b" not in said
+
+
+def test_nothing_is_sent_after_the_time(site, start_gateway, devices):
+    """A balancer that finds a living member too late: another request may have the transaction by then."""
+    with contextlib.ExitStack() as stack:
+        deaf = stack.enter_context(client.socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full, so that nobody else gets a connection
+            caller = stack.enter_context(client.socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        before = (f'<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:{deaf.getsockname()[1]}"\n'
+                  f'BalancerMember "http://127.0.0.1:{site.ca.port}" status=+H\n</Proxy>\n')
+        profile = site.profile("/scep", backend="balancer://ca/ca", BackendTimeout=2,
+                               BackendCapabilities='"AES SHA-256 POSTPKIOperation"')
+        gateway = start_gateway([profile], before=before, proxy_timeout=4,
+                                modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+        gateway.allow_log(r"\[(proxy|proxy_http):error\]")
+        (message,) = devices(profile)
+        check.unavailable(message.post(gateway.port))
+        check.final_line(gateway, 1200, message, "no time left")
+        check.ca_untouched(site)
+        check.success(message, message.post(gateway.port))
 
 
 def test_what_the_ca_is_sent(site, start_gateway, devices):

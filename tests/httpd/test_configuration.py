@@ -288,6 +288,13 @@ def test_https_backend_without_engine(site, refused):
     refused(Gateway([site.profile("/scep", backend=backend)], modules=["ssl"]), "IntuneScepBackend", "SSLProxyEngine")
 
 
+def test_https_member_of_a_balancer_without_engine(site, refused):
+    balancer = '<Proxy "balancer://ca">\nBalancerMember "https://127.0.0.1:1"\n</Proxy>\n'
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer", "ssl"]
+    gateway = Gateway([site.profile("/scep", backend="balancer://ca/ca")], before=balancer, modules=modules)
+    refused(gateway, "IntuneScepBackend", "SSLProxyEngine")
+
+
 def test_https_backend_without_mod_ssl(site, refused):
     backend = f"https://127.0.0.1:{site.ca.tls_port}/ca"
     refused(Gateway([site.profile("/scep", backend=backend)]), "IntuneScepBackend", "mod_ssl")
@@ -399,6 +406,13 @@ def test_former_ra_without_a_key(site, refused, scratch):
 def test_name_twice(site, refused):
     gateway = Gateway([site.profile("/one", Name="same"), site.profile("/two", Name="same")])
     refused(gateway, "IntuneScepName", "same")
+
+
+def test_name_twice_by_a_virtual_host(site, refused):
+    """One section is two locations where a virtual host sets more."""
+    host = "<VirtualHost *>\nServerName a.example\nIntuneScepTimeout 4\n</VirtualHost>\n"
+    refused(Gateway([site.profile("/scep", Name="corp")], after=host), "IntuneScepName", "corp", "virtual host a.example",
+            "directives of its own")
 
 
 def test_server_wide_directive_in_a_location(site, refused):

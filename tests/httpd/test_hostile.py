@@ -114,31 +114,6 @@ def test_no_operation(gateway, target):
         assert answer.status == 400 and answer.headers["content-type"].startswith("text/plain")
 
 
-HIDDEN = b"GET /scep?operation=GetCACert&hidden HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-BODIES = {"length": b"Content-Length: %d\r\n\r\n%s" % (len(HIDDEN), HIDDEN),
-          "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)}
-
-
-@pytest.mark.parametrize("body", BODIES)
-@pytest.mark.parametrize("method, operation", [
-    ("GET", "PKIOperation"), ("GET", "GetCACaps"), ("POST", "GetCACaps"), ("GET", "GetCACert"), ("POST", "GetCACert"),
-    ("GET", "GetNextCACert"), ("POST", "GetNextCACert")])
-def test_no_request_hides_in_a_body(site, start_gateway, devices, method, operation, body):
-    """What goes on to the CA without a body of the device's: that is not taken for the connection's next request."""
-    gateway = start_gateway([site.profile("/scep")])
-    (message,) = devices(gateway.profiles[0])
-    target = f"/scep?operation={operation}"
-    if operation == "PKIOperation":
-        target = client.pki_get_target("/scep", message.der)
-    answers = b""
-    with client.socket.create_connection(("127.0.0.1", gateway.port), 30) as sock:
-        sock.sendall(f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n".encode() + BODIES[body])
-        while data := sock.recv(65536):
-            answers += data
-    assert answers.count(b"HTTP/1.1 ") == 1
-    site.reset()
-
-
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "INVENTED"])
 def test_other_methods(gateway, method):
     answer = client.request(gateway.port, method, "/scep?operation=PKIOperation")

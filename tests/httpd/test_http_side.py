@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The module among httpd's others: caches, compression, TLS, balancers, virtual hosts, access control."""
+import contextlib
 import http.client
 import shutil
+import socket
 import ssl
 import subprocess
 
 import pytest
 
 from harness import check, client, place, system
+from harness.fake import FakeServer, http_answer
+from harness.gateway import Gateway
 from harness.httpd import load_module
 
 
@@ -270,6 +274,93 @@ def test_a_virtual_host_as_a_whole(site, start_gateway, devices):
     for path in ("/", "/certsrv/mscep/mscep.dll"):
         (message,) = devices(profile)
         check.success(message, message.post(gateway.port, path))
+
+
+def test_a_section_that_only_a_request_meets(site, start_gateway, devices):
+    """What stands in a <Location> around a <LocationMatch> is not passed over in silence: there is no profile for both."""
+    profile = site.profile("/scep")
+    text = profile.config().replace('<Location "/scep">', '<LocationMatch "^/m?scep(/|$)">')
+    around = '<Location "/mscep">\nIntuneScepMinKeySize 4096\n</Location>\n'
+    gateway = start_gateway([], after=around + text.replace("</Location>", "</LocationMatch>"))
+    (message,) = devices(profile)
+    assert message.post(gateway.port, "/mscep").status == 503
+    gateway.expect_log("ISCEP0510: .*into the virtual host what a <LocationMatch> shares")
+    check.all_untouched(site)
+    check.success(message, message.post(gateway.port, "/scep"))
+
+
+@pytest.mark.parametrize("mpm", ["prefork", "worker"])
+def test_other_mpms(site, devices, mpm):
+    """Enrolments, before and after a graceful restart, and how many run at once: half of the server's threads."""
+    class OtherGateway(Gateway):
+        modules = (f"mpm_{mpm}", *Gateway.modules[1:])
+
+        def limits(self):
+            return "ServerLimit 8\nStartServers 2\nMaxRequestWorkers 8\n" if mpm == "prefork" else super().limits()
+    status = '<Location "/status">\nSetHandler intune-scep-status\n</Location>\n'
+    gateway = OtherGateway([site.profile("/scep")], after=status).start()
+    try:
+        places = 'intune_scep_places{location="localhost/scep"} ' + ("4" if mpm == "prefork" else "32")
+        assert places in client.request(gateway.port, "GET", "/status?format=prometheus").text.splitlines()
+        enrol(gateway, devices, gateway.profiles[0])
+        gateway.restart_gracefully()
+        enrol(gateway, devices, gateway.profiles[0])
+    finally:
+        gateway.stop()
+
+
+def answers_on_one_connection(port, request):
+    """All that the server says to these bytes, until it closes the connection."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), 30 * place.SLOWNESS) as sock:
+        sock.sendall(request)
+        with contextlib.suppress(ConnectionResetError):
+            while part := sock.recv(65536):
+                said += part
+    return said
+
+
+LAST = b"GET /static.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HIDDEN = b"GET /static.txt HTTP/1.1\r\nHost: localhost\r\n\r\n"
+FRAMES = {"length": b"Content-Length: %d\r\n\r\n%s" % (len(HIDDEN), HIDDEN),
+          "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+@pytest.mark.parametrize("request_line", ["GET GetCACaps", "POST GetCACaps", "GET GetNextCACert", "POST GetNextCACert",
+                                          "GET GetCACert", "POST GetCACert", "GET PKIOperation"])
+def test_a_body_that_nobody_wants_is_no_request(site, start_gateway, devices, request_line, frame):
+    """Though the request becomes another one for the CA, all of it is read: else its body would be the next request."""
+    method, operation = request_line.split()
+    target = f"/scep?operation={operation}"
+    with FakeServer(http_answer(b"AES\n")) as fake:
+        backend = None if operation == "PKIOperation" else fake.url
+        gateway = start_gateway([site.profile("/scep", backend=backend)])
+        if operation == "PKIOperation":
+            (message,) = devices(gateway.profiles[0])
+            target = client.pki_get_target("/scep", message.der)
+        head = f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n".encode()
+        said = answers_on_one_connection(gateway.port, head + FRAMES[frame] + LAST)
+        assert said.startswith(b"HTTP/1.1 200 ") and said.endswith(b"static\n")
+        assert said.count(b"HTTP/1.1 ") == 2 and said.count(b"static\n") == 1
+        assert not any(b"static" in request for request in fake.requests)
+
+
+@pytest.mark.parametrize("request_line", ["POST PKIOperation", "GET GetCACaps"])
+@pytest.mark.parametrize("frame, status, number", [
+    (b"Content-Length: 5000\r\n\r\n" + b"0" * 5000, 413, 1003),
+    (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, 1005),
+], ids=["LimitRequestBody", "no chunk"])
+def test_a_body_that_httpd_refuses(site, start_gateway, request_line, frame, status, number):
+    """httpd answers by itself then; the logs say the same."""
+    gateway = start_gateway([site.profile("/scep")], before="LimitRequestBody 1000\n")
+    method, operation = request_line.split()
+    head = f"{method} /scep?operation={operation} HTTP/1.1\r\nHost: localhost\r\n".encode()
+    said = answers_on_one_connection(gateway.port, head + frame)
+    assert said.startswith(b"HTTP/1.1 %d " % status) and said.count(b"HTTP/1.1 ") == 1
+    gateway.allow_log("ISCEP1003")
+    gateway.wait_log(rf"ISCEP{number}: .*(LimitRequestBody|framed).*answered HTTP {status}")
+    assert f'{operation} HTTP/1.1" {status} ' in gateway.access_log.read_text()
 
 
 def test_http_1_0(site, start_gateway, devices):

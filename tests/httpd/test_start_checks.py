@@ -157,10 +157,11 @@ def https_host(gateway, tls, profile, inside="", outside=""):
     ("", "SSLVerifyClient require\n", "require"),
     ('<Location "/">\nSSLVerifyClient require\n</Location>\n', "", "require"),
     ("SSLVerifyClient none\n", "SSLVerifyClient require\n", None),
+    ("SSLVerifyClient off\n", "SSLVerifyClient on\n", None),
     ('<Location "/scep">\nSSLVerifyClient none\n</Location>\n', "SSLVerifyClient require\n", None),
     ('<Location "/other">\nSSLVerifyClient require\n</Location>\n', "", None),
     ('<Location "/sc">\nSSLVerifyClient require\n</Location>\n', "", None),
-], ids=["host", "optional", "server", "location", "host takes it back", "location takes it back", "elsewhere", "prefix"])
+], ids=["host", "optional", "server", "location", "host takes it back", "off", "location takes it back", "elsewhere", "prefix"])
 def test_client_certificates(site, tested, tls, inside, outside, value):
     lines = tested(https_host(Gateway([]), tls, site.profile("/scep"), inside, outside))
     if value:
@@ -210,6 +211,44 @@ def test_worker_of_the_backend(site, tested, server, backend, word):
     if word:
         warned(lines, 558, f"no {word} for", level="notice")
     assert len(lines) == bool(word)
+
+
+BALANCER = '<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:1"\nBalancerMember "{}"\n</Proxy>\n'
+
+
+@pytest.mark.parametrize("member, server, numbers", [
+    ("http://127.0.0.2:2", "", []),
+    ("http://127.example.invalid", "", [504]),
+    ("http://192.0.2.1", "", [504]),
+    ("unix:/run/ca.sock|http://ca.example.invalid", "", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine On\nSSLProxyVerify require\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine \"On\"\nSSLProxyVerify 'require'\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine on\nSSLProxyVerify on\n", []),
+    ("https://127.0.0.1:2", "SSLProxyEngine on\nSSLProxyVerify optional\n", [503]),
+    ("https://127.0.0.1:2", "SSLProxyEngine On\n", [503]),
+    ("https://192.0.2.1", "SSLProxyEngine On\n", [503, 504]),
+])
+def test_members_of_a_balancer(site, tested, member, server, numbers):
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer", "ssl"]
+    profile = site.profile("/scep", backend="balancer://ca/ca")
+    lines = tested(Gateway([profile], server=server + BALANCER.format(member), modules=modules), "ISCEP050")
+    for number in numbers:
+        warned(lines, number, "IntuneScepBackend")
+    assert len(lines) == len(numbers)
+
+
+def test_worker_by_socket(site, tested):
+    """The name in its URL is no machine."""
+    worker = '<Proxy "unix:/run/ca.sock|http://scep-ca/ca">\nProxySet ttl=30\n</Proxy>\n'
+    assert not tested(Gateway([site.profile("/scep", backend="http://scep-ca/ca")], server=worker), "ISCEP05")
+
+
+def test_name_that_begins_like_loopback(site, tested):
+    profile = site.profile("/scep", backend="http://127.example.invalid/ca")
+    worker = '<Proxy "http://127.example.invalid/ca">\nProxySet ttl=30\n</Proxy>\n'
+    lines = tested(Gateway([profile], server=worker), "ISCEP050")
+    warned(lines, 504, "IntuneScepBackend", "bypasses Intune")
+    assert len(lines) == 1
 
 
 def faketime():

@@ -52,6 +52,10 @@ static const case_t cases[] = {
     {"fail/http and a name of numbers", SETTING_GRAPH_URL, "http://127.1.2.3.4/", NULL, "http:// is for loopback only"},
     {"fail/http and brackets", SETTING_GRAPH_URL, "http://[127.0.0.1]/", NULL, "http:// is for loopback only"},
     {"fail/user in URL", SETTING_BACKEND, "http://u:p@ca/", NULL, "without user and password"},
+    {"fail/port", SETTING_BACKEND, "http://ca:66770/", NULL, "a port from 1 to 65535, not \"http://ca:66770/\""},
+    {"fail/port of Microsoft", SETTING_GRAPH_URL, "https://graph.example:0/", NULL, "a port from 1 to 65535"},
+    {"fail/port of the proxy", SETTING_HTTP_PROXY, "http://proxy:99999999999999999999", NULL, "a port from 1 to 65535"},
+    {"ok/greatest port", SETTING_BACKEND, "http://ca:65535/", NULL, "http://ca:65535/"},
     {"ok/balancer", SETTING_BACKEND, "balancer://cas/scep", NULL, "balancer://cas/scep"},
     {"fail/scheme", SETTING_BACKEND, "ftp://ca/", NULL, "balancer://"},
     {"ok/journal", SETTING_JOURNAL, "sqlite3:/x", NULL, "sqlite3:/x"},
@@ -133,6 +137,22 @@ static void inner_values_win_and_credentials_exclude_each_other(void **state)
     assert_ptr_equal(merged->section, outer);
 }
 
+static void settings_are_compared(void **state)
+{
+    settings_t *one = settings_create(pool, NULL);
+    settings_t *other = settings_create(pool, NULL);
+    (void)state;
+    assert_true(settings_are_same(one, other));
+    assert_null(take(one, SETTING_NOTIFY, "before", NULL));
+    assert_true(settings_are_same(one, other));
+    assert_null(take(one, SETTING_APP_CERTIFICATE, "/app.pem", "/app.key"));
+    assert_false(settings_are_same(one, other));
+    assert_null(take(other, SETTING_APP_CERTIFICATE, "/app.pem", NULL));
+    assert_false(settings_are_same(one, other));
+    assert_null(take(other, SETTING_APP_CERTIFICATE, "/app.pem", "/app.key"));
+    assert_true(settings_are_same(one, other));
+}
+
 static void names_are_found(void **state)
 {
     (void)state;
@@ -182,6 +202,7 @@ int main(void)
         cmocka_unit_test(values_are_taken_or_refused),
         cmocka_unit_test(durations_have_units),
         cmocka_unit_test(inner_values_win_and_credentials_exclude_each_other),
+        cmocka_unit_test(settings_are_compared),
         cmocka_unit_test(names_are_found),
         cmocka_unit_test(secrets_are_told),
         cmocka_unit_test(locations_contain_each_other),
