@@ -12,8 +12,9 @@
 #include <json-c/json.h>
 #include <strings.h>
 
-/* A word that is longer than a thumbprint of SHA-1 and a uuid is no word; a challenge or a token is longer than any URL. */
-enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48, URL_MAX = 250 };
+/* A word that is longer than a uuid and some is no word, but a thumbprint may be of SHA-256. A challenge or a token is longer
+ * than any URL. */
+enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48, THUMBPRINT_MAX = 64, URL_MAX = 250 };
 
 static bool blank_from(bytes_t body, apr_size_t at)
 {
@@ -120,14 +121,16 @@ static bool is_of_word(unsigned char c)
 static apr_size_t blob_there(bytes_t text, apr_size_t at)
 {
     bool in_url = at > 0 && text.data[at - 1] == ':' && text.data[at] == '/';
+    bool is_hex = true;
     apr_size_t end = at;
     if (at > 0 && is_of_word(text.data[at - 1])) {
         return 0;
     }
-    while (end < text.len && is_of_word(text.data[end])) {
-        end++;
+    for (; end < text.len && is_of_word(text.data[end]); end++) {
+        is_hex = is_hex && apr_isxdigit(text.data[end]);
     }
-    return end - at > (in_url ? URL_MAX : WORD_MAX) ? end - at : 0;
+    apr_size_t most = in_url ? URL_MAX : is_hex ? THUMBPRINT_MAX : WORD_MAX;
+    return end - at > most ? end - at : 0;
 }
 
 /** How many bytes of the text stand for this character there, as forms and URLs have it; 0: it is another one. */

@@ -243,6 +243,9 @@ static void fail_quoted_secrets_are_not_shown(void **state)
         {"{\"code\":\"", "\"}", "code \"***\""},
         {"{\"code\":\"X\",\"errorDescription\":\"https://docs.example.com/a/long/way/to/a/page/about/codes/which/helps ",
          "\"}", "/which/helps ***"},
+        {"{\"code\":\"X\",\"errorDescription\":\"thumbprint "
+         "'0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF' of ",
+         "\"}", "thumbprint '0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF' of ***"},
         {"{\"code\":\"X\",\"errorDescription\":\"https:/", "\"}", "description \"https:***\""},
     };
     static const char *const secrets[] = {"MIIBvAYJKoZIhvcNAQcCoIIB+/9", "eyJ0eXAiOiJKV1Q.eyJhdWQiOi-J_",
