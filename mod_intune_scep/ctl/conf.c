@@ -230,7 +230,8 @@ static void directive_read(void *baton, const char *name, const char *arguments,
     } else if (!apr_cstr_casecmp(name, "SSLProxyEngine")) {
         tls->engine_on = tls->engine_on || !apr_cstr_casecmp(conf_word(reader, &arguments), "on");
     } else if (!apr_cstr_casecmp(name, "SSLProxyVerify")) {
-        tls->verified = !apr_cstr_casecmp(conf_word(reader, &arguments), "require");
+        const char *word = conf_word(reader, &arguments);
+        tls->verified = !apr_cstr_casecmp(word, "require") || !apr_cstr_casecmp(word, "on");
     }
 }
 

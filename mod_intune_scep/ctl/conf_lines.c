@@ -126,12 +126,16 @@ static bool file_is_there(const conf_reader_t *reader, const char *path)
     return full && !apr_stat(&facts, full, APR_FINFO_TYPE, reader->pool);
 }
 
-/* httpd is 2.4, and newer than any version of it that is named. Expressions hold. */
+/*
+ * httpd is 2.4, and newer than any release of it that is named: also than "2.4", to which mod_version adds ".0". A version
+ * alone is to be that of httpd. Expressions hold.
+ */
 static bool is_version(const conf_reader_t *reader, const char *operator, const char *arguments)
 {
     static const char *const OPERATORS[] = {"<", "<=", "=", "==", ">=", ">"};
     enum { EQUAL = 2, NEWER = 4, MAJOR = 2, MINOR = 4, PARTS = 3 };
-    const char *version = conf_word(reader, &arguments);
+    bool alone = apr_isdigit(*operator);
+    const char *version = alone ? operator : conf_word(reader, &arguments);
     long parts[] = {0, 0, 0};
     int given = 0;
     int which = 0;
@@ -140,18 +144,14 @@ static bool is_version(const conf_reader_t *reader, const char *operator, const 
         parts[given++] = strtol(version, &end, 10);
         version = *end == '.' ? end + 1 : "";
     }
-    while (which < (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0])) && strcmp(OPERATORS[which], operator)) {
+    while (!alone && which < (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0])) && strcmp(OPERATORS[which], operator)) {
         which++;
     }
-    if (given < 1 || which == (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0]))) {
-        return true;
+    if (alone || given < 1 || which == (int)(sizeof(OPERATORS) / sizeof(OPERATORS[0]))) {
+        return !alone;
     }
-    long order = parts[0] != MAJOR ? MAJOR - parts[0] : given > 1 ? MINOR - parts[1] : 0;
-    if (order) {
-        return order < 0 ? which < EQUAL : which >= NEWER;
-    }
-    /* of 2.4 itself everything is a part; of a release of it, it is told apart but by = */
-    return given > 2 ? which >= EQUAL : which != 0 && which != NEWER + 1;
+    bool is_newer = parts[0] != MAJOR ? parts[0] < MAJOR : parts[1] <= MINOR;
+    return is_newer ? which >= NEWER : which < EQUAL;
 }
 
 /* Whether the section is a condition; then `holds` is set. */

@@ -12,8 +12,9 @@
 #include <json-c/json.h>
 #include <strings.h>
 
-/* A word that is longer than a thumbprint of SHA-1 and a uuid is no word. */
-enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48 };
+/* A word that is longer than a uuid and some is no word, but a thumbprint may be of SHA-256. A challenge or a token is longer
+ * than any URL. */
+enum { CODE_MAX = 64, JSON_DEPTH_MAX = 16, AADSTS_DIGITS_MAX = 12, WORD_MAX = 48, THUMBPRINT_MAX = 64, URL_MAX = 250 };
 
 static bool blank_from(bytes_t body, apr_size_t at)
 {
@@ -110,30 +111,55 @@ static const char *aadsts_of(bytes_t text, apr_pool_t *pool)
     return end > start ? apr_pstrmemdup(pool, (const char *)text.data, end) : NULL;
 }
 
-/** base64 of both kinds, also as a URL has it, and what holds a token's or a key's parts together. */
+/** base64 of both kinds, also as a URL or JSON within JSON has it, and what holds a token's or a key's parts together. */
 static bool is_of_word(unsigned char c)
 {
-    return apr_isalnum(c) || (c != '\0' && strchr("+/=-_.~%", c) != NULL);
+    return apr_isalnum(c) || (c != '\0' && strchr("+/=-_.~%\\", c) != NULL);
 }
 
-/** The length of a word that begins there and is too long to be one; 0 otherwise, and for what follows "https:". */
+/** The length of a word that begins there and is too long to be one; 0 otherwise. */
 static apr_size_t blob_there(bytes_t text, apr_size_t at)
 {
+    bool in_url = at > 0 && text.data[at - 1] == ':' && text.data[at] == '/';
+    bool is_hex = true;
     apr_size_t end = at;
-    if (at > 0 && (is_of_word(text.data[at - 1]) || (text.data[at - 1] == ':' && text.data[at] == '/'))) {
+    if (at > 0 && is_of_word(text.data[at - 1])) {
         return 0;
     }
-    while (end < text.len && is_of_word(text.data[end])) {
-        end++;
+    for (; end < text.len && is_of_word(text.data[end]); end++) {
+        is_hex = is_hex && apr_isxdigit(text.data[end]);
     }
-    return end - at > WORD_MAX ? end - at : 0;
+    apr_size_t most = in_url ? URL_MAX : is_hex ? THUMBPRINT_MAX : WORD_MAX;
+    return end - at > most ? end - at : 0;
 }
 
-/** How much of the text at that place is this secret: all of it or nothing. */
+/** How many bytes of the text stand for this character there, as forms and URLs have it; 0: it is another one. */
+static apr_size_t character_there(bytes_t text, apr_size_t at, unsigned char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    if (at + 2 < text.len && text.data[at] == '%' && apr_tolower(text.data[at + 1]) == digits[c >> 4] &&
+        apr_tolower(text.data[at + 2]) == digits[c & 15]) {
+        return 3;
+    }
+    return at < text.len && (text.data[at] == c || (text.data[at] == '+' && c == ' '));
+}
+
+/** How much of the text at that place is this secret, as it is or as forms have it: all of it or nothing. */
 static apr_size_t secret_there(bytes_t text, apr_size_t at, const char *secret)
 {
     apr_size_t len = secret != NULL ? strlen(secret) : 0;
-    return len <= text.len - at && memcmp(text.data + at, secret != NULL ? secret : "", len) == 0 ? len : 0;
+    apr_size_t end = at;
+    if (len > 0 && len <= text.len - at && memcmp(text.data + at, secret, len) == 0) {
+        return len;
+    }
+    for (apr_size_t i = 0; i < len; i++) {
+        apr_size_t bytes = character_there(text, end, (unsigned char)secret[i]);
+        if (bytes == 0) {
+            return 0;
+        }
+        end += bytes;
+    }
+    return end - at;
 }
 
 const char *exchange_text(const exchange_t *exchange, bytes_t text, apr_size_t max, apr_pool_t *pool)

@@ -9,6 +9,8 @@
 
 static const apr_interval_time_t QUEUE_LIMIT = apr_time_from_sec(5);
 static const apr_interval_time_t AGAIN_LIMIT = apr_time_from_sec(5);
+/* A migration is several statements. */
+enum { OUTDATED_TRIES = 5 };
 static const char TOO_LONG[] = "the changes before it took too long";
 
 /* A change on its way through the group. What it points to is its caller's, who waits; only he allocates in his pool. */
@@ -163,8 +165,16 @@ apr_status_t database_make(database_t **database, const database_place_t *place,
     return rv ? rv : connection_lists_make(made);
 }
 
-/* One statement, committed by itself. */
-static void change_alone(change_t *change, apr_pool_t *pool, const char **message)
+/*
+ * Somebody has brought the tables forward since, or packed the file. Nothing was done: SQLite's driver does not prepare its
+ * statements anew, but the next connection has new ones.
+ */
+static bool is_outdated(const database_t *database, apr_status_t rv, const char *message)
+{
+    return rv && database->place.kind == DATABASE_SQLITE && strstr(message, "schema has changed");
+}
+
+static void change_once(change_t *change, apr_pool_t *pool, const char **message)
 {
     database_t *database = change->database;
     connection_t *connection = NULL;
@@ -178,6 +188,15 @@ static void change_alone(change_t *change, apr_pool_t *pool, const char **messag
     change->rv = connection_leave(database, (use_t)change->commit, connection, wrong, pool, message);
     /* After an error SQLite's driver leaves an old count here. */
     change->changed = change->rv ? 0 : rows;
+}
+
+/* One statement, committed by itself. */
+static void change_alone(change_t *change, apr_pool_t *pool, const char **message)
+{
+    change_once(change, pool, message);
+    for (int i = 0; i < OUTDATED_TRIES && is_outdated(change->database, change->rv, *message); i++) {
+        change_once(change, pool, message);
+    }
 }
 
 static void end_all(group_member_t *const *members, int count, apr_status_t rv, const char *message)
@@ -316,8 +335,8 @@ static int read_rows(const database_t *database, apr_dbd_results_t *results, int
     return rv == -1 ? 0 : rv;
 }
 
-apr_status_t database_select(database_t *database, int statement, const char *const *arguments, int count, int columns,
-                             apr_array_header_t **rows, apr_pool_t *pool, const char **message)
+static apr_status_t select_once(database_t *database, int statement, const char *const *arguments, int count,
+                                int columns, apr_array_header_t **rows, apr_pool_t *pool, const char **message)
 {
     use_t use = database->connections[USE_READ] ? USE_READ : USE_DURABLE;
     connection_t *connection = NULL;
@@ -334,6 +353,16 @@ apr_status_t database_select(database_t *database, int statement, const char *co
         wrong = read_rows(database, results, columns, *rows, pool);
     }
     return connection_leave(database, use, connection, wrong, pool, message);
+}
+
+apr_status_t database_select(database_t *database, int statement, const char *const *arguments, int count, int columns,
+                             apr_array_header_t **rows, apr_pool_t *pool, const char **message)
+{
+    apr_status_t rv = select_once(database, statement, arguments, count, columns, rows, pool, message);
+    for (int i = 0; i < OUTDATED_TRIES && is_outdated(database, rv, *message); i++) {
+        rv = select_once(database, statement, arguments, count, columns, rows, pool, message);
+    }
+    return rv;
 }
 
 apr_status_t database_run(database_t *database, const char *sql, apr_pool_t *pool, const char **message)

@@ -128,11 +128,20 @@ static void conditions_hold_or_not(void **state)
         {"IfModule event.c", true},
         {"IfModule watchdog_module", true},
         {"IfVersion >= 2.4", true},
-        {"IfVersion 2.4", true},
+        {"IfVersion 2.4", false},
+        {"IfVersion /^2/", true},
         {"IfVersion >= 2.4.30", true},
         {"IfVersion < 2.4.30", false},
         {"IfVersion < 2.4", false},
-        {"IfVersion > 2.4", false},
+        {"IfVersion > 2.4", true},
+        {"IfVersion <= 2.4", false},
+        {"IfVersion = 2.4", false},
+        {"IfVersion == 2.4.62", false},
+        {"IfVersion != 2.4", true},
+        {"IfVersion = 2", false},
+        {"IfVersion > 2", true},
+        {"IfVersion <= 2.5", true},
+        {"IfVersion > 2.5", false},
         {"IfVersion !< 2.4", true},
         {"IfVersion >= 2.6", false},
         {"IfVersion < 3", true},
@@ -202,6 +211,7 @@ static void virtual_hosts_inherit(void **state)
     assert_string_equal(location(conf, 1)->path, "/");
     assert_string_equal(value(conf, 1, SETTING_TENANT), "outer");
     assert_false(location(conf, 1)->tls.verified);
+    assert_true(location(read_good("SSLProxyVerify \"On\"\n" ON("")), 0)->tls.verified);
 }
 
 /* Seen again in each virtual host, and one all the same. */

@@ -243,9 +243,13 @@ static void fail_quoted_secrets_are_not_shown(void **state)
         {"{\"code\":\"", "\"}", "code \"***\""},
         {"{\"code\":\"X\",\"errorDescription\":\"https://docs.example.com/a/long/way/to/a/page/about/codes/which/helps ",
          "\"}", "/which/helps ***"},
+        {"{\"code\":\"X\",\"errorDescription\":\"thumbprint "
+         "'0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF' of ",
+         "\"}", "thumbprint '0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF0123456789ABCDEF' of ***"},
+        {"{\"code\":\"X\",\"errorDescription\":\"https:/", "\"}", "description \"https:***\""},
     };
     static const char *const secrets[] = {"MIIBvAYJKoZIhvcNAQcCoIIB+/9", "eyJ0eXAiOiJKV1Q.eyJhdWQiOi-J_",
-                                          "MIIBvAYJKoZIhvcNAQcCoIIB%2B%2F9"};
+                                          "MIIBvAYJKoZIhvcNAQcCoIIB%2B%2F9", "MIIBvAYJKoZIhvcNAQcCoIIB\\\\u002B\\\\/9"};
     enum { SECRETS = sizeof(secrets) / sizeof(secrets[0]) };
     bed_t *bed = *state;
     bed->tracing = true;
@@ -265,9 +269,10 @@ static void fail_quoted_key_is_not_shown(void **state)
     bed_t *bed = *state;
     bed->tracing = true;
     bed_token(bed, NULL, 1, 401,
-              "{\"error\":\"no s+e&c=r%et\",\"error_description\":\"AADSTS7000215: The secret 's+e&c=r%et' is wrong\"}");
+              "{\"error\":\"no s+e&c=r%et\",\"error_description\":\"AADSTS7000215: The secret 's+e&c=r%et' is wrong: "
+              "x=s%2be&y=s%2Be%26c%3dr%25et&z\"}");
     assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
-    assert_non_null(strstr(bed->result->detail, "no ***: AADSTS7000215: The secret '***' is wrong"));
+    assert_non_null(strstr(bed->result->detail, "no ***: AADSTS7000215: The secret '***' is wrong: x=s%2be&y=***&z"));
     assert_unseen(bed, "s+e&c=r%et");
 }
 

@@ -128,6 +128,30 @@ static void ok_from_version_1(void **state)
     journal_bed_find(bed, row);
 }
 
+/* The processes of before a restart that brings the tables forward go on with their connections. */
+static void ok_while_another_goes_on(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *id = NULL;
+    const char *message = "";
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "DROP INDEX iscep_journal_owed");
+    raw_run(raw, "UPDATE iscep_meta SET value = '1' WHERE name = 'schema_version'");
+    const char *row = journal_bed_row(bed, "T1")->id;
+    journal_bed_find(bed, row);
+    assert_int_equal(prepare(bed, &id, &message), APR_SUCCESS);
+    journal_bed_find(bed, row);
+    raw_close(raw);
+    raw = raw_open(bed);
+    for (int i = 0, removed = 0; i < 2; i++) {
+        assert_int_equal(journal_prune(bed->journal, apr_time_from_sec(86400), &removed, bed->pool, &message),
+                         APR_SUCCESS);
+        assert_int_equal(raw_try(raw, "CREATE INDEX one_more ON iscep_journal (txid)") == 0, i == 0);
+    }
+    journal_bed_row(bed, "T2");
+    raw_close(raw);
+}
+
 /* A restart of a server whose journal somebody writes to all the time, or holds. */
 static void ok_while_another_writes(void **state)
 {
@@ -405,6 +429,7 @@ int main(void)
         JOURNAL_TEST(fail_another_key),
         JOURNAL_TEST(versions),
         JOURNAL_TEST(ok_from_version_1),
+        JOURNAL_TEST(ok_while_another_goes_on),
         JOURNAL_TEST_SQLITE(ok_while_another_writes),
         JOURNAL_TEST_SQLITE(what_a_server_asks_is_short),
         JOURNAL_TEST(ok_several_at_once),
