@@ -89,33 +89,36 @@ static bool lists_read_pem(STACK_OF(X509_CRL) * lists, const scep_engine_t *engi
     return good;
 }
 
-static X509 *issuer_of(STACK_OF(X509) * chain, const X509_NAME *name)
-{
-    int i = 0;
-
-    for (i = 0; i < sk_X509_num(chain); i++) {
-        if (X509_NAME_cmp(X509_get_subject_name(sk_X509_value(chain, i)), name) == 0) {
-            return sk_X509_value(chain, i);
-        }
-    }
-    return NULL;
-}
-
 const char *scep_crl_signature_check(X509_CRL *list, STACK_OF(X509) * chain)
 {
-    X509 *issuer = issuer_of(chain, X509_CRL_get_issuer(list));
-    EVP_PKEY *key = issuer ? X509_get0_pubkey(issuer) : NULL;
-    const char *why = NULL;
+    const char *why = "is of an issuer that is not in the configured chain";
+    bool good = false;
+    int i = 0;
 
-    if (!key) {
-        why = "is of an issuer that is not in the configured chain";
-    } else if (!(X509_get_key_usage(issuer) & KU_CRL_SIGN)) {
-        why = "is of a CA whose key usage does not allow it to sign revocation lists";
-    } else if (X509_CRL_verify(list, key) != 1) {
-        why = "is not signed by the configured chain";
+    /* A CA that has changed its key is in the chain twice, by one name. */
+    for (i = 0; !good && i < sk_X509_num(chain); i++) {
+        X509 *issuer = sk_X509_value(chain, i);
+
+        if (X509_NAME_cmp(X509_get_subject_name(issuer), X509_CRL_get_issuer(list)) != 0) {
+            continue;
+        }
+        if (X509_CRL_verify(list, X509_get0_pubkey(issuer)) != 1) {
+            why = "is not signed by the configured chain";
+        } else if (!(X509_get_key_usage(issuer) & KU_CRL_SIGN)) {
+            why = "is of a CA whose key usage does not allow it to sign revocation lists";
+        } else {
+            X509_CRL_set_meth_data(list, issuer);
+            good = true;
+        }
     }
     ERR_clear_error();
-    return why;
+    return good ? NULL : why;
+}
+
+/* The certificate of the CA that signed it, as the check above has found it. OpenSSL keeps this pointer for its caller. */
+static X509 *signer_of(X509_CRL *list)
+{
+    return X509_CRL_get_meth_data(list);
 }
 
 /* RFC 5280 section 5.3. OpenSSL passes over the entries of another issuer, and the reasons behind a broken one. */
@@ -346,13 +349,27 @@ static bool is_distributed_at(const X509 *certificate, const GENERAL_NAMES *name
  * A list with a distribution point may be one of the parts into which a CA divides its certificates: it tells of those
  * that name the same point (RFC 5280 section 6.3.3).
  */
-static bool is_about(const X509_CRL *list, const X509 *certificate)
+static bool is_of_its_point(const X509_CRL *list, const X509 *certificate)
 {
     ISSUING_DIST_POINT *point = X509_CRL_get_ext_d2i(list, NID_issuing_distribution_point, NULL, NULL);
     bool about = !point || !point->distpoint || is_distributed_at(certificate, point->distpoint->name.fullname);
 
     ISSUING_DIST_POINT_free(point);
     return about;
+}
+
+/*
+ * A CA that has changed its key may go on with a list of its own for each key (Microsoft's do): one says nothing of what
+ * the other key has signed.
+ */
+static bool is_of_its_key(X509_CRL *list, X509 *certificate)
+{
+    return X509_verify(certificate, X509_get0_pubkey(signer_of(list))) == 1;
+}
+
+static bool is_about(X509_CRL *list, X509 *certificate)
+{
+    return is_of_its_point(list, certificate) && is_of_its_key(list, certificate);
 }
 
 static bool is_before(const ASN1_TIME *time, apr_time_t when)
@@ -379,7 +396,7 @@ static bool has_begun(const X509_CRL *list)
 }
 
 /* The list that has begun last, of those of an issuer, or of those about a certificate where there is one. */
-static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer, const X509 *certificate)
+static X509_CRL *list_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer, X509 *certificate)
 {
     X509_CRL *found = NULL;
     int i = 0;
@@ -401,7 +418,7 @@ static const char *lack_of(STACK_OF(X509_CRL) * lists, const X509_NAME *issuer)
     int i = 0;
 
     if (list_of(lists, issuer, NULL)) {
-        return " for its distribution point";
+        return " for its distribution point and its issuer's key";
     }
     for (i = 0; i < sk_X509_CRL_num(lists); i++) {
         if (is_of(sk_X509_CRL_value(lists, i), issuer)) {

@@ -102,7 +102,7 @@ bytes_t scep_poll_print(bytes_t issuer, bytes_t subject, apr_pool_t *pool);
 
 /* crl.c */
 
-/** Whether a CA of the chain signed the list and may: NULL, or "is not signed by …". */
+/** Whether a CA of the chain signed the list and may: NULL, or "is not signed by …". The list remembers which. */
 const char *scep_crl_signature_check(X509_CRL *list, STACK_OF(X509) *chain);
 
 /* identity.c */

@@ -287,6 +287,49 @@ static void parts(void **state)
     unlink(path());
 }
 
+/* A CA that changed its key is in the chain twice. Each of its lists is about what the list's own key has signed. */
+static void lists_of_two_keys(void **state)
+{
+    pki_certificate_t renewed = {.subject = "issuing CA",
+                                 .key = pki->other_key,
+                                 .issuer = pki->root,
+                                 .issuer_key = pki->root_key,
+                                 .ca = true};
+    X509 *second = pki_certificate_make(pki, &renewed);
+    X509 *late = leaf(second, pki->other_key);
+    pki_crl_t of_first = list();
+    pki_crl_t of_second = list();
+    bytes_t nothing = {NULL, 0};
+    STACK_OF(X509) *chain = pki->chain;
+    STACK_OF(X509) *both = sk_X509_dup(chain);
+    scep_crls_t *crls = NULL;
+    const char *why = NULL;
+
+    (void)state;
+    of_first.from = -1000;
+    of_second.issuer_key = pki->other_key;
+    of_second.revoked[0] = NULL;
+    assert_true(both && sk_X509_push(both, second));
+    pki->chain = both;
+    file_write(to_pem(pki_crl_make(pki, &of_first, pool), pki_crl_make(pki, &of_second, pool)));
+    crls = load();
+    expect(crls, good, REVOCATION_NONE);
+    expect(crls, revoked, REVOCATION_IS);
+    expect(crls, late, REVOCATION_NONE);
+    file_write(to_pem(pki_crl_make(pki, &of_second, pool), nothing));
+    expect(crls, late, REVOCATION_NONE);
+    expect(crls, revoked, REVOCATION_UNKNOWN);
+    scep_crls_check(crls, revoked, pool, &why);
+    assert_non_null(strstr(why, "key"));
+    of_second.revoked[0] = late;
+    file_write(to_pem(pki_crl_make(pki, &of_second, pool), pki_crl_make(pki, &of_first, pool)));
+    expect(crls, late, REVOCATION_IS);
+    expect(crls, revoked, REVOCATION_IS);
+    pki->chain = chain;
+    sk_X509_free(both);
+    unlink(path());
+}
+
 /* Made in advance, it does not know what was revoked since. */
 static void lists_for_later(void **state)
 {
@@ -404,6 +447,7 @@ int main(void)
         cmocka_unit_test(verdicts),
         cmocka_unit_test(expired_lists),
         cmocka_unit_test(parts),
+        cmocka_unit_test(lists_of_two_keys),
         cmocka_unit_test(lists_for_later),
         cmocka_unit_test(changes),
         cmocka_unit_test(no_descriptor_is_left),
