@@ -99,7 +99,8 @@ static void journal_seen(const transaction_t *t)
     problem_t problem = t->result->problem;
     if (problem == PROBLEM_JOURNAL_UNAVAILABLE || problem == PROBLEM_NOT_JOURNALED) {
         counters_service(t->profile->counters, SERVICE_JOURNAL, false, t->result->detail);
-    } else if (t->row) {
+    } else if (t->row && t->ca_time) {
+        /* It was written, before and after the CA; an answer from the journal was only read. */
         counters_service(t->profile->counters, SERVICE_JOURNAL, true, NULL);
     }
 }

@@ -183,10 +183,11 @@ static bool record(transaction_t *t, fate_t fate)
         return false;
     }
     orphan(t, taken ? "another process has taken the transaction over" : message);
+    /* The line names the certificate by itself. */
     fail_with(t, taken ? PROBLEM_TAKEN_OVER : PROBLEM_NOT_JOURNALED,
-              t->answer && t->answer->certificate ? certificate_words(t)
-              : taken                             ? "there is no certificate"
-                                                  : message);
+              !taken                                ? message
+              : t->answer && t->answer->certificate ? "another process has it now"
+                                                    : "there is no certificate");
     return false;
 }
 

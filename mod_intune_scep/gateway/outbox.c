@@ -135,6 +135,18 @@ static bool deliver_next(const profile_t *profile, const outbox_t *outbox, const
     return true;
 }
 
+/* What can be read may still not be written: a failure is over only once it can. Nobody else might try, for a load balancer
+ * that asks ?health sends no device. */
+static apr_status_t find_due(const profile_t *profile, apr_array_header_t **rows, apr_pool_t *pool, const char **message)
+{
+    apr_status_t rv = journal_due(profile->journal, profile->name, ROWS_AT_ONCE, rows, pool, message);
+    if (!rv && counters_service_fails(profile->counters, SERVICE_JOURNAL)) {
+        rv = journal_try(profile->journal, pool, message);
+    }
+    counters_service(profile->counters, SERVICE_JOURNAL, !rv, *message);
+    return rv;
+}
+
 void outbox_run(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool)
 {
     apr_time_t until = clock_now() + TURN;
@@ -147,9 +159,7 @@ void outbox_run(const profile_t *profile, const outbox_t *outbox, apr_pool_t *po
         if (apr_pool_create(&scratch, pool)) {
             return;
         }
-        apr_status_t rv = journal_due(profile->journal, profile->name, ROWS_AT_ONCE, &rows, scratch, &message);
-        counters_service(profile->counters, SERVICE_JOURNAL, !rv, message);
-        if (rv) {
+        if (find_due(profile, &rows, scratch, &message)) {
             complain(profile, outbox, message, scratch);
             more = false;
         }

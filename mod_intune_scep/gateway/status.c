@@ -100,7 +100,9 @@ static void look_into_journal(const status_source_t *source, apr_pool_t *pool)
     for (int i = 0; i < source->count; i++) {
         counters_outbox_t outbox = {.read_at = clock_now()};
         const profile_t *profile = source->sites[i].profile;
-        counters_service(profile->counters, SERVICE_JOURNAL, !rv, message);
+        if (rv) {
+            counters_service(profile->counters, SERVICE_JOURNAL, false, message);
+        }
         for (int j = 0; !rv && j < counts->nelts; j++) {
             const journal_count_t *count = &APR_ARRAY_IDX(counts, j, const journal_count_t);
             if (!strcmp(count->location, profile->name)) {

@@ -39,6 +39,7 @@ typedef struct relay_t {
     apr_size_t room; /**< bytes at `answer` */
     apr_size_t max;  /**< bytes that an answer may have */
     bool broken;     /**< the CA's body ended early, or is too long */
+    bool given;      /**< mod_proxy has something of the body */
     bool unsent;     /**< nothing was sent, for it was too late */
     bool replied;
     bool probe; /**< a sub-request of our own: its answer goes to nobody */
@@ -76,6 +77,7 @@ static apr_status_t filter_in(ap_filter_t *f, apr_bucket_brigade *brigade, ap_in
         give = (apr_size_t)wanted;
     }
     if (give) {
+        relay->given = true;
         APR_BRIGADE_INSERT_TAIL(
             brigade, apr_bucket_immortal_create((const char *)relay->rest.data, give, brigade->bucket_alloc));
         if (mode != AP_MODE_SPECULATIVE) {
@@ -267,6 +269,12 @@ static problem_t problem_of(const relay_t *relay, const request_rec *r, int stat
     /* A CA that answers 503 itself, hidden by ProxyErrorOverride, has left headers. */
     if (status == HTTP_SERVICE_UNAVAILABLE && apr_is_empty_table(r->headers_out)) {
         *detail = "nothing was sent to it";
+        return PROBLEM_CA_UNREACHABLE;
+    }
+    /* Before it reads the body, mod_proxy finds the CA's address. In a GET the message is in the URL instead. */
+    if (r->method_number == M_POST && !relay->given) {
+        *detail = apr_psprintf(r->pool, "nothing was sent to it; mod_proxy gave HTTP %d, as it does for a name that it "
+                                        "cannot resolve: see its own lines", status);
         return PROBLEM_CA_UNREACHABLE;
     }
     if (status == HTTP_BAD_GATEWAY) {

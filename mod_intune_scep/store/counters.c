@@ -165,6 +165,11 @@ void counters_service(counters_t *counters, service_t service, bool well, const 
     add(&seen->failures, 1);
 }
 
+bool counters_service_fails(const counters_t *counters, service_t service)
+{
+    return counters && get(&counters->location->services[service].failures);
+}
+
 void counters_call(counters_t *counters, const call_seen_t *seen)
 {
     if (!counters) {

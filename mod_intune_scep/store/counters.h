@@ -111,6 +111,9 @@ observer_t counters_observer(counters_t *counters);
 /** A service that is not called by HTTP was used: the journal. `words` where it failed. */
 void counters_service(counters_t *counters, service_t service, bool well, const char *words);
 
+/** Whether its last use failed. */
+bool counters_service_fails(const counters_t *counters, service_t service);
+
 /** A transaction ended. The record's location is set here; without a transactionID it is counted only. */
 void counters_ended(counters_t *counters, counters_record_t *record);
 

@@ -303,7 +303,7 @@ apr_status_t database_change(database_t *database, database_commit_t commit, int
                              const char **message)
 {
     /* The interface forgot a const: no driver changes the arguments. */
-    const char **values = apr_pmemdup(pool, arguments, (apr_size_t)count * sizeof(*arguments));
+    const char **values = count ? apr_pmemdup(pool, arguments, (apr_size_t)count * sizeof(*arguments)) : NULL;
     change_t change = {.database = database, .commit = commit, .statement = statement, .values = values,
                        .count = count, .pool = pool};
     if (database->group) {

@@ -8,9 +8,10 @@
 
 #include <apr_strings.h>
 #include <openssl/evp.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { OWNER_RANDOM_BYTES = 16, WORDS_MAX = 2000 };
+enum { OWNER_RANDOM_BYTES = 16, WORDS_MAX = 2000, ROOM = 32768 };
 
 /* A holder that has died gives way before its lease ends. */
 static const char *free_word(const journal_row_t *row)
@@ -494,6 +495,21 @@ apr_status_t journal_prune(journal_t *journal, apr_interval_time_t older_than, i
     return rv ? rv
               : database_change(journal->database, DATABASE_RELAXED, STATEMENT_PRUNE, arguments, 1, removed, pool,
                                 message);
+}
+
+/* As much as a transaction takes at the least: on a disk that is full a smaller change may find a place. */
+apr_status_t journal_try(journal_t *journal, apr_pool_t *pool, const char **message)
+{
+    char *room = apr_palloc(pool, ROOM + 1);
+    const char *arguments[] = {room};
+    const char *ignored = NULL;
+    memset(room, '-', ROOM);
+    room[ROOM] = 0;
+    apr_status_t rv = journal_change(journal, DATABASE_DURABLE, STATEMENT_ROOM_TAKE, arguments, 1, pool, message);
+    if (!rv) {
+        journal_change(journal, DATABASE_RELAXED, STATEMENT_ROOM_GIVE, NULL, 0, pool, &ignored);
+    }
+    return rv;
 }
 
 apr_status_t journal_events(journal_t *journal, apr_array_header_t **rows, apr_pool_t *pool, const char **message)

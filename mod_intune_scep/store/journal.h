@@ -216,6 +216,9 @@ apr_status_t journal_bring_forward(journal_t *journal, const char *location, apr
 apr_status_t journal_prune(journal_t *journal, apr_interval_time_t older_than, int *removed, apr_pool_t *pool,
                            const char **message);
 
+/** Whether a transaction could be written: a journal can be read on a disk that is full or read-only. Leaves nothing. */
+apr_status_t journal_try(journal_t *journal, apr_pool_t *pool, const char **message);
+
 /** Rows with an event that nobody has told yet; of `journal_row_t *`. */
 apr_status_t journal_events(journal_t *journal, apr_array_header_t **rows, apr_pool_t *pool, const char **message);
 

@@ -93,6 +93,15 @@ def test_ca_is_down(site, gateway, at, devices, path):
         failed_at_ca(site, gateway, message, 1200, 503)
 
 
+def test_ca_has_no_name(site, start_gateway, devices):
+    """Its name cannot be resolved: it has heard nothing, and the log sends nobody to look into its own."""
+    profile = site.profile("/scep", backend="http://no-such-ca.invalid/ca")
+    gateway = start_gateway([profile], threads=64)
+    gateway.allow_log("ISCEP0504")
+    (message,) = devices(profile)
+    failed_at_ca(site, gateway, message, 1200, 503)
+
+
 def test_success_with_error_documents(site, gateway, at, devices):
     (message,) = devices(at("/override"))
     answer = message.post(gateway.port)

@@ -371,10 +371,33 @@ def test_health_of_the_journal(site, start, devices):
         assert code == 503 and "the journal cannot be used" in reason and "locked" in reason
         found = status.state(gateway)
         assert found["transactions"][0]["outcome"] == "JOURNAL_UNAVAILABLE" and found["level"] == "bad"
+        time.sleep(3)
+        assert status.health(gateway)[0] == 503, "it can be read, which the background does, but not written"
     finally:
         database.execute("ROLLBACK")
         database.close()
     check.wait.until(lambda: status.health(gateway)[0] == 200, "the background to find the journal well again", 15)
+
+
+def test_health_on_a_full_disk(site, start, devices, disk):
+    """The journal can be read all the time: it is well again once there is room, and not before."""
+    profile = site.profile("/scep")
+    gateway = start([profile], state=disk.directory)
+    gateway.allow_log("ISCEP1400|ISCEP0413")
+    delivered, message = devices(profile, 2)
+    assert delivered.post(gateway.port).status == 200
+    disk.fill()
+    check.unavailable(message.post(gateway.port))
+    assert delivered.post(gateway.port).status == 200, "what is in the journal can be read"
+    for _ in range(20):
+        code, (reason,) = status.health(gateway)
+        assert code == 503 and "full" in reason
+        time.sleep(0.2)
+    disk.free()
+    check.wait.until(lambda: status.health(gateway)[0] == 200, "the background to find the journal well again", 15)
+    assert message.post(gateway.port).status == 200
+    with sqlite3.connect(f"file:{gateway.state}/journal.sqlite?mode=ro", uri=True) as database:
+        assert database.execute("SELECT COUNT(*) FROM iscep_meta WHERE name = 'room'").fetchone() == (0,)
 
 
 def test_health_is_cheap(site, start, devices):

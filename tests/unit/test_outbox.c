@@ -422,6 +422,49 @@ static void former_ra(void **state)
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 1);
 }
 
+/* What can still be read is well again only once it can be written, which nobody but the background may try. */
+static void read_only(void **state)
+{
+    host_t host;
+    host_begin(&host, state);
+    gate_t *gate = &host.gate;
+    void *memory = apr_palloc(gate->bed->pool, counters_size(1));
+    counters_begin(memory, 1);
+    gate->profile.counters = counters_of(memory, 0, gate->bed->pool);
+    run(&host);
+    assert_false(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
+
+    gate_journal_locked(gate, true);
+    gate_enroll(gate, gate_message(gate, GATE_CHALLENGE));
+    assert_int_equal(gate->t->result->problem, PROBLEM_JOURNAL_UNAVAILABLE);
+    assert_true(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
+    run(&host);
+    assert_true(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
+    assert_int_equal(bed_logged(gate->bed, "ISCEP0413"), 1);
+
+    gate_journal_locked(gate, false);
+    run(&host);
+    assert_false(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
+}
+
+/* A device that comes again has its certificate from a journal that can only be read. */
+static void delivered_again_while_read_only(void **state)
+{
+    host_t host;
+    host_begin(&host, state);
+    gate_t *gate = &host.gate;
+    void *memory = apr_palloc(gate->bed->pool, counters_size(1));
+    counters_begin(memory, 1);
+    gate->profile.counters = counters_of(memory, 0, gate->bed->pool);
+    gate_enrolled(gate);
+    gate_answer(gate, gate_certrep(gate, gate_leaf(gate_pki->device_key)));
+    assert_int_equal(gate->t->reply.http_status, 200);
+    counters_service(gate->profile.counters, SERVICE_JOURNAL, false, "the disk is full");
+    gate_enroll(gate, gate_message(gate, GATE_CHALLENGE));
+    assert_int_equal(gate->t->reply.http_status, 200);
+    assert_true(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +474,8 @@ int main(void)
         GATE_TEST_JOURNALED(success_in_full), GATE_TEST_JOURNALED(unreadable),   GATE_TEST_JOURNALED(outage),
         GATE_TEST_JOURNALED(one_that_is_never_taken),
         GATE_TEST_JOURNALED(broken_journal),  GATE_TEST_JOURNALED(pruning),      GATE_TEST_JOURNALED(former_ra),
+        GATE_TEST_JOURNALED(read_only),
+        GATE_TEST_JOURNALED(delivered_again_while_read_only),
     };
     if (gate_start()) {
         return 1;
