@@ -168,7 +168,10 @@ typedef struct journal_outcome_t {
     const char *event, *event_detail;
 } journal_outcome_t;
 
-/** By the owner, from intent or pending. Reads the row anew. APR_EBUSY: somebody took it over. */
+/**
+ * By the owner, from intent or pending. Reads the row anew. APR_EBUSY: somebody took it over. With a certificate it is
+ * tried for ten seconds where the database is only taken, or away.
+ */
 apr_status_t journal_outcome(journal_t *journal, journal_row_t **row, const journal_outcome_t *outcome,
                              apr_pool_t *pool, const char **message);
 
