@@ -70,8 +70,8 @@ typedef struct journal_row_t {
     const char *node;           /**< the CA's node that answered, or NULL */
     apr_interval_time_t age;    /**< since it was made */
     apr_interval_time_t idle;   /**< since its state changed, or its report was first tried */
-    const char *event;          /**< that waits to be told, or NULL */
-    const char *event_detail;   /**< or NULL */
+    const char *event;          /**< that waits to be told, or several with a blank between, or NULL */
+    const char *event_detail;   /**< a line for each, or NULL */
 } journal_row_t;
 
 typedef struct journal_settings_t {
