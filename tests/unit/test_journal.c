@@ -588,6 +588,17 @@ static void accepted_is_a_fact(void **state)
     assert_int_equal(settle(bed, &next, JOURNAL_REFUSAL, JOURNAL_WITHHELD), APR_EBUSY);
     assert_int_equal(next->report, JOURNAL_DONE);
     assert_int_equal(next->state, JOURNAL_ISSUED);
+
+    /* And the other way round: the device of the first sender has the certificate, and gets it again. */
+    late = issued_row(bed, "T2");
+    lease_ends(bed, late->id);
+    next = journal_bed_find(bed, late->id);
+    assert_int_equal(claim(bed, &next, JOURNAL_TO_REPORT), APR_SUCCESS);
+    assert_int_equal(settle(bed, &next, JOURNAL_REFUSAL, JOURNAL_WITHHELD), APR_SUCCESS);
+    assert_int_equal(settle(bed, &late, JOURNAL_ACCEPTED, JOURNAL_ISSUED), APR_SUCCESS);
+    next = journal_bed_find(bed, late->id);
+    assert_int_equal(next->report, JOURNAL_DONE);
+    assert_int_equal(next->state, JOURNAL_ISSUED);
 }
 
 static void the_request_is_forgotten(void **state)
