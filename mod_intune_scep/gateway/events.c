@@ -25,10 +25,9 @@ static bool tell(const events_t *events, const event_t *event, apr_pool_t *pool)
 }
 
 /* Whoever revokes an orphan must not be given the serial of the certificate that the device has. */
-static const char *serial_of(const journal_row_t *row, apr_pool_t *pool)
+static const char *serial_of(const journal_row_t *row, const char *name, const char *detail, apr_pool_t *pool)
 {
-    const char *detail = row->event_detail ? row->event_detail : "";
-    if (strcmp(row->event, "orphan")) {
+    if (strcmp(name, "orphan")) {
         return row->serial;
     }
     if (strncmp(detail, EVENTS_ORPHAN, strlen(EVENTS_ORPHAN))) {
@@ -36,6 +35,35 @@ static const char *serial_of(const journal_row_t *row, apr_pool_t *pool)
     }
     detail += strlen(EVENTS_ORPHAN);
     return apr_pstrndup(pool, detail, strspn(detail, "0123456789ABCDEF"));
+}
+
+/* Up to the separator or the end; the rest is what comes after. */
+static const char *cut(const char **rest, char separator, apr_pool_t *pool)
+{
+    const char *text = *rest;
+    apr_size_t len = strcspn(text, (const char[]){separator, '\0'});
+    *rest = text + len + (text[len] ? 1 : 0);
+    return apr_pstrmemdup(pool, text, len);
+}
+
+/* All that wait in a row, in their order; false where one could not be told: then all are tried again. */
+static bool tell_all(const events_t *events, const journal_row_t *row, apr_pool_t *pool)
+{
+    const char *names = row->event;
+    const char *details = row->event_detail ? row->event_detail : "";
+    bool good = true;
+    while (good && *names) {
+        const char *name = cut(&names, ' ', pool);
+        const char *detail = cut(&details, '\n', pool);
+        event_t event = {.name = name,
+                         .location = row->location,
+                         .transaction = row->transaction_id,
+                         .serial = serial_of(row, name, detail, pool),
+                         .detail = *detail ? detail : NULL,
+                         .time = clock_now()};
+        good = tell(events, &event, pool);
+    }
+    return good;
 }
 
 void events_of_journal(const profile_t *profile, const events_t *events, apr_pool_t *pool)
@@ -47,14 +75,8 @@ void events_of_journal(const profile_t *profile, const events_t *events, apr_poo
     }
     for (int i = 0; i < rows->nelts && !events->stopping(events->baton); i++) {
         const journal_row_t *row = APR_ARRAY_IDX(rows, i, journal_row_t *);
-        event_t event = {.name = row->event,
-                         .location = row->location,
-                         .transaction = row->transaction_id,
-                         .serial = serial_of(row, pool),
-                         .detail = row->event_detail,
-                         .time = clock_now()};
         /* The claim ends by itself after 20 seconds: then it is tried again. */
-        if (!journal_event_claim(profile->journal, row, pool, &message) && tell(events, &event, pool)) {
+        if (!journal_event_claim(profile->journal, row, pool, &message) && tell_all(events, row, pool)) {
             journal_event_done(profile->journal, row, pool, &message);
         }
     }

@@ -201,6 +201,18 @@ static bool read_message(request_rec *r, const site_t *site, const char *in_quer
     return false;
 }
 
+/* What asks the CA takes one of the server's places. False when the answer has been sent. */
+static bool take_place(request_rec *r, const site_t *site, int *answered)
+{
+    if (limit_take(site->profile, r->pool)) {
+        return true;
+    }
+    *answered = refuse(r, site, PROBLEM_TOO_MANY,
+                       apr_psprintf(r->pool, "all %d places of \"%s\", or all of the server, are taken",
+                                    site->profile->max_concurrent, site->profile->name));
+    return false;
+}
+
 static int pki_operation(request_rec *r, const site_t *site, const char *in_query)
 {
     bytes_t message = {NULL, 0};
@@ -208,10 +220,8 @@ static int pki_operation(request_rec *r, const site_t *site, const char *in_quer
     if (!read_message(r, site, in_query, &message, &answered)) {
         return answered;
     }
-    if (!limit_take(site->profile, r->pool)) {
-        return refuse(r, site, PROBLEM_TOO_MANY,
-                      apr_psprintf(r->pool, "all %d places of \"%s\", or all of the server, are taken",
-                                   site->profile->max_concurrent, site->profile->name));
+    if (!take_place(r, site, &answered)) {
+        return answered;
     }
     transaction_t *t = make(r, site);
     relay_learn_capabilities(r, site);
@@ -282,7 +292,7 @@ int handler(request_rec *r)
     case SCEP_OP_GETCACERT:
         return send_ca(r, site);
     case SCEP_OP_GETNEXTCACERT:
-        return relay_next_ca(r, site);
+        return take_place(r, site, &answered) ? relay_next_ca(r, site) : answered;
     case SCEP_OP_PKIOPERATION:
         return pki_operation(r, site, message);
     case SCEP_OP_NONE:

@@ -189,7 +189,7 @@ int relay_transaction(request_rec *r, const site_t *site, transaction_t *transac
 int relay_capabilities(request_rec *r, const site_t *site);
 /** Asks the CA what it can, by a sub-request, where that is not known and nobody else is at it. */
 void relay_learn_capabilities(request_rec *r, const site_t *site);
-/** Hands GetNextCACert to mod_proxy and leaves the answer as it is. */
+/** Hands GetNextCACert to mod_proxy and leaves the answer as it is, with an end; then the place is given back. */
 int relay_next_ca(request_rec *r, const site_t *site);
 int relay_log_transaction(request_rec *r);
 /** Whether the request is one that this module has handed to mod_proxy itself. */

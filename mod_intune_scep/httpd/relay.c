@@ -23,6 +23,7 @@ APLOG_USE_MODULE(intune_scep);
 static const char FILTER_IN[] = "INTUNE_SCEP_RELAY_IN";
 static const char FILTER_OUT[] = "INTUNE_SCEP_RELAY_OUT";
 static const char FILTER_PROBE[] = "INTUNE_SCEP_PROBE_OUT";
+static const char FILTER_PASS[] = "INTUNE_SCEP_PASS_OUT";
 enum { ANSWER_FACTOR = 4, ANSWER_USUAL = 8192, CAPABILITIES_MAX = 8192 };
 /* How long a request waits for another one's GetCACaps. */
 static const apr_interval_time_t PROBE_WAIT = apr_time_from_sec(3);
@@ -49,6 +50,13 @@ static relay_t *relay_of(const request_rec *r)
 {
     return ap_get_module_config(r->request_config, &intune_scep_module);
 }
+
+/** Of an answer of the CA's that the device gets as it is. */
+typedef struct passage_t {
+    const site_t *site;
+    apr_time_t until;
+    bool ended; /**< and its place given back */
+} passage_t;
 
 bool relay_is_ours(const request_rec *r)
 {
@@ -499,8 +507,41 @@ void relay_learn_capabilities(request_rec *r, const site_t *site)
     }
 }
 
+/* A device that has read a part of an answer must not take it for the whole: as mod_proxy where a CA breaks off. */
+static apr_status_t break_off(ap_filter_t *f, apr_bucket_brigade *brigade)
+{
+    request_rec *r = f->r;
+    ap_log_rerror(APLOG_MARK, APLOG_WARNING, 0, r,
+                  "ISCEP0559: the CA's answer to GetNextCACert was not whole within IntuneScepBackendTimeout");
+    apr_brigade_cleanup(brigade);
+    r->connection->keepalive = AP_CONN_CLOSE;
+    APR_BRIGADE_INSERT_TAIL(brigade,
+                            ap_bucket_error_create(HTTP_BAD_GATEWAY, NULL, r->pool, r->connection->bucket_alloc));
+    APR_BRIGADE_INSERT_TAIL(brigade, apr_bucket_eos_create(r->connection->bucket_alloc));
+    ap_filter_t *next = f->next;
+    ap_remove_output_filter(f);
+    ap_pass_brigade(next, brigade);
+    return APR_TIMEUP;
+}
+
+static apr_status_t filter_pass(ap_filter_t *f, apr_bucket_brigade *brigade)
+{
+    passage_t *passage = f->ctx;
+    bool end = !APR_BRIGADE_EMPTY(brigade) && APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(brigade));
+    bool late = !end && !passage->ended && clock_now() >= passage->until;
+    if ((end || late) && !passage->ended) {
+        passage->ended = true;
+        limit_release(passage->site->profile, f->r->pool);
+    }
+    return late ? break_off(f, brigade) : ap_pass_brigade(f->next, brigade);
+}
+
 int relay_next_ca(request_rec *r, const site_t *site)
 {
+    passage_t *passage = apr_pcalloc(r->pool, sizeof(*passage));
+    passage->site = site;
+    passage->until = clock_now() + site->profile->ca_time;
+    ap_add_output_filter(FILTER_PASS, passage, r, r->connection);
     become_get(r);
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
     return hand_over(r, site->profile->backend, "operation=GetNextCACert");
@@ -523,5 +564,6 @@ void relay_register(void)
     ap_register_input_filter(FILTER_IN, filter_in, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_output_filter(FILTER_OUT, filter_out, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_output_filter(FILTER_PROBE, filter_out, NULL, AP_FTYPE_RESOURCE);
+    ap_register_output_filter(FILTER_PASS, filter_pass, NULL, AP_FTYPE_CONTENT_SET);
     APR_OPTIONAL_HOOK(proxy, request_status, request_status, NULL, NULL, APR_HOOK_MIDDLE);
 }

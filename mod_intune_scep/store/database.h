@@ -60,7 +60,8 @@ apr_status_t database_make(database_t **database, const database_place_t *place,
                            const char *const *statements, int count, apr_pool_t *pool);
 
 /**
- * Runs a statement that changes rows. Any thread. A failure leaves unknown whether it was done.
+ * Runs a statement that changes rows. Any thread. A failure leaves unknown whether it was done, but for APR_TIMEUP: then
+ * it was not.
  * @param changed set only with APR_SUCCESS.
  * @param message on failure: the database's words, one line, escaped; in `pool`.
  */

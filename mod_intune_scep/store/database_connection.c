@@ -8,7 +8,7 @@
 #include <apr_strings.h>
 #include <errno.h>
 
-enum { ERROR_TEXT_MAX = 200 };
+enum { ERROR_TEXT_MAX = 200, SQLITE_IS_BUSY = 5 };
 /* Escaped, each character may take four. */
 _Static_assert(DATABASE_WORDS_MAX >= 4 * ERROR_TEXT_MAX + 4, "words fit");
 
@@ -250,5 +250,5 @@ apr_status_t connection_leave(database_t *database, use_t use, connection_t *con
     *message = words(database, connection->handle, rv, pool);
     atomic_fetch_add(&database->errors, 1);
     apr_reslist_invalidate(database->connections[use], connection);
-    return APR_EGENERAL;
+    return database->place.kind == DATABASE_SQLITE && rv == SQLITE_IS_BUSY ? APR_TIMEUP : APR_EGENERAL;
 }

@@ -58,7 +58,8 @@ apr_status_t connection_acquire(database_t *database, use_t use, connection_t **
 /**
  * Gives it back; with a driver's error in `rv` it is thrown away, and so will be all that are open now, for nobody knows
  * what state they are in.
- * @return APR_EGENERAL with an error, and `message` in `pool`.
+ * @return with an error APR_TIMEUP where SQLite's file was somebody else's all the time, else APR_EGENERAL; and `message`
+ * in `pool`.
  */
 apr_status_t connection_leave(database_t *database, use_t use, connection_t *connection, int rv, apr_pool_t *pool,
                               const char **message);

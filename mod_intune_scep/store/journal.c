@@ -12,6 +12,9 @@
 #include <unistd.h>
 
 enum { OWNER_RANDOM_BYTES = 16, WORDS_MAX = 2000, ROOM = 32768 };
+/* For so long a certificate is tried to be written down, while a device waits. */
+static const apr_interval_time_t OUTCOME_LIMIT = apr_time_from_sec(10);
+static const apr_interval_time_t OUTCOME_PAUSE = apr_time_from_msec(250);
 
 /* A holder that has died gives way before its lease ends. */
 static const char *free_word(const journal_row_t *row)
@@ -324,8 +327,8 @@ static journal_row_t *outcome_row(const journal_row_t *old, const journal_outcom
     return row;
 }
 
-apr_status_t journal_outcome(journal_t *journal, journal_row_t **row, const journal_outcome_t *outcome,
-                             apr_pool_t *pool, const char **message)
+static apr_status_t outcome_once(journal_t *journal, journal_row_t **row, const journal_outcome_t *outcome,
+                                 apr_pool_t *pool, const char **message)
 {
     const journal_row_t *old = *row;
     journal_row_t *found = NULL;
@@ -341,6 +344,26 @@ apr_status_t journal_outcome(journal_t *journal, journal_row_t **row, const jour
     if (!again && found->state == outcome->state && (found->state != old->state || !found->leased)) {
         *row = found;
         return APR_SUCCESS;
+    }
+    return rv;
+}
+
+/* SQLite's file that was somebody else's all the time, and a server that starts again, are free in a moment. */
+bool journal_may_pass(const journal_t *journal, apr_status_t rv)
+{
+    return APR_STATUS_IS_TIMEUP(rv) ||
+           (rv && !APR_STATUS_IS_EBUSY(rv) && database_kind(journal->database) == DATABASE_PGSQL);
+}
+
+apr_status_t journal_outcome(journal_t *journal, journal_row_t **row, const journal_outcome_t *outcome,
+                             apr_pool_t *pool, const char **message)
+{
+    apr_time_t until = clock_now() + OUTCOME_LIMIT;
+    apr_status_t rv = outcome_once(journal, row, outcome, pool, message);
+    /* Given up, a certificate would be an orphan. Who finds his own change done already gets APR_EBUSY. */
+    while (outcome->certificate.len && journal_may_pass(journal, rv) && clock_now() < until) {
+        apr_sleep(OUTCOME_PAUSE);
+        rv = outcome_once(journal, row, outcome, pool, message);
     }
     return rv;
 }

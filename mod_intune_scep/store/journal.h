@@ -70,8 +70,8 @@ typedef struct journal_row_t {
     const char *node;           /**< the CA's node that answered, or NULL */
     apr_interval_time_t age;    /**< since it was made */
     apr_interval_time_t idle;   /**< since its state changed, or its report was first tried */
-    const char *event;          /**< that waits to be told, or NULL */
-    const char *event_detail;   /**< or NULL */
+    const char *event;          /**< that waits to be told, or several with a blank between, or NULL */
+    const char *event_detail;   /**< a line for each, or NULL */
 } journal_row_t;
 
 typedef struct journal_settings_t {
@@ -168,7 +168,10 @@ typedef struct journal_outcome_t {
     const char *event, *event_detail;
 } journal_outcome_t;
 
-/** By the owner, from intent or pending. Reads the row anew. APR_EBUSY: somebody took it over. */
+/**
+ * By the owner, from intent or pending. Reads the row anew. APR_EBUSY: somebody took it over. With a certificate it is
+ * tried for ten seconds where the database is only taken, or away.
+ */
 apr_status_t journal_outcome(journal_t *journal, journal_row_t **row, const journal_outcome_t *outcome,
                              apr_pool_t *pool, const char **message);
 

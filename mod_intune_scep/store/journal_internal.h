@@ -40,6 +40,9 @@ extern const char *const journal_statements[STATEMENT_COUNT];
  */
 apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **message);
 
+/** Whether a change that failed may be made in a moment: nobody holds against it but that the database was taken, or away. */
+bool journal_may_pass(const journal_t *journal, apr_status_t rv);
+
 /* journal_row.c */
 
 /** A CSR as it is kept: sealed to the row's id, in base64. NULL where there is nothing to keep, or it failed. */

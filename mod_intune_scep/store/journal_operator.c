@@ -2,8 +2,13 @@
 /* The journal for people: counts, lists, and an operator's decisions. */
 #include "store/journal_internal.h"
 
+#include "base/clock.h"
+
 #include <apr_strings.h>
 #include <limits.h>
+
+/* An operator waits, and would only ask again. */
+static const apr_interval_time_t DECISION_LIMIT = apr_time_from_sec(30);
 
 static int index_of(const char *name, const char *(*name_of)(int), int count)
 {
@@ -67,7 +72,13 @@ static apr_status_t decide(journal_t *journal, journal_statement_t statement, co
                            const char **message)
 {
     const char *arguments[] = {id};
-    return journal_change(journal, DATABASE_DURABLE, statement, arguments, 1, pool, message);
+    apr_time_t until = clock_now() + DECISION_LIMIT;
+    apr_status_t rv = journal_change(journal, DATABASE_DURABLE, statement, arguments, 1, pool, message);
+    /* A server under load leaves SQLite's file for moments only, and who has no turn of its own has to meet one. */
+    while (APR_STATUS_IS_TIMEUP(rv) && clock_now() < until) {
+        rv = journal_change(journal, DATABASE_DURABLE, statement, arguments, 1, pool, message);
+    }
+    return rv;
 }
 
 apr_status_t journal_waive(journal_t *journal, const char *id, apr_pool_t *pool, const char **message)

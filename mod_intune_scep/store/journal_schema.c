@@ -2,6 +2,7 @@
 /* The journal's schema, its versions, and what must agree between all that use it. */
 #include "store/journal_internal.h"
 
+#include "base/clock.h"
 #include "base/text.h"
 
 #include <apr_file_info.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 enum { CHECK_BYTES = 16, ID_BYTES = 8, TRIES = 5, PATH_SHOWN = 512 };
+static const apr_interval_time_t MIGRATION_LIMIT = apr_time_from_sec(30);
 
 static const char META_TABLE[] =
     "CREATE TABLE IF NOT EXISTS iscep_meta (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)";
@@ -213,6 +215,21 @@ static apr_status_t migrate(const preparation_t *p)
     return rv;
 }
 
+/*
+ * Two machines that make the same tables at once get in each other's way once. The processes of before a restart go on
+ * writing to SQLite's file, and leave it for moments only.
+ */
+static apr_status_t migrate_at_last(const preparation_t *p)
+{
+    apr_time_t until = clock_now() + MIGRATION_LIMIT;
+    apr_status_t rv = migrate(p);
+    for (int i = 1; rv && rv != JOURNAL_MISMATCH && (i < TRIES || (APR_STATUS_IS_TIMEUP(rv) && clock_now() < until)); i++) {
+        apr_sleep(apr_time_from_msec(200));
+        rv = migrate(p);
+    }
+    return rv;
+}
+
 static const char *key_check(const preparation_t *p)
 {
     unsigned char derived[STATE_KEY_DERIVED];
@@ -261,16 +278,7 @@ static apr_status_t prepare_in(preparation_t *p, uid_t user, gid_t group, const 
         /* It answers with a row, which the driver takes for an error; whether it worked shows in the next statement. */
         database_run(p->plain, "PRAGMA journal_mode = WAL", p->pool, p->message);
     }
-    /* Two machines that make the same tables at once get in each other's way once. */
-    apr_status_t made = rv;
-    for (int i = 0; !rv && i < TRIES; i++) {
-        made = migrate(p);
-        if (!made) {
-            break;
-        }
-        apr_sleep(apr_time_from_msec(200));
-    }
-    rv = rv ? rv : made;
+    rv = rv ? rv : migrate_at_last(p);
     if (!rv) {
         rv = database_make(&p->database, &p->place, NULL, journal_statements, STATEMENT_COUNT, p->pool);
     }

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from harness import check, client, device, place, system
+from harness import check, client, device, place, system, wait
 from harness.fake import FakeServer, http_answer
 
 PROXY_LINES = r"\[proxy(_http)?:(error|warn)\]"
@@ -213,6 +213,65 @@ def test_answer_without_end(site, start_gateway, devices, journal):
             check.final_line(gateway, 1201, message, "IntuneScepBackendTimeout")
         finally:
             ended.set()
+
+
+NEXT_CA = "/scep?operation=GetNextCACert"
+
+
+@pytest.mark.parametrize("framing", ["", "Transfer-Encoding: chunked\r\n"], ids=["to the end", "chunked"])
+def test_next_ca_without_end(site, start_gateway, framing):
+    """Anybody may ask for it: an answer without end has one, and a device does not take it for the whole."""
+    ended = threading.Event()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-x509-next-ca-cert\r\n{framing}Connection: close\r\n\r\n"
+
+    def answer(_request):
+        yield head.encode()
+        while not ended.wait(0.1):
+            yield b"1\r\n0\r\n" if framing else b"0"
+    with FakeServer(answer) as fake:
+        profile = site.profile("/scep", backend=fake.url, BackendTimeout=2, BackendCapabilities="AES")
+        gateway = start_gateway([profile])
+        gateway.allow_log(PROXY_LINES)
+        try:
+            got = b""
+            with client.socket.create_connection(("127.0.0.1", gateway.port), 8 * place.SLOWNESS) as sock:
+                sock.sendall(f"GET {NEXT_CA} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                while part := sock.recv(65536):
+                    got += part
+            assert got.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 502 "))
+            assert b" 502 " in got[:20] or not got.endswith(b"0\r\n\r\n")
+            gateway.expect_log("ISCEP0559")
+        finally:
+            ended.set()
+
+
+def test_next_ca_takes_a_place(site, start_gateway):
+    """A CA that stands still must not take all threads, but the places only; an answered one gives its place back."""
+    ended = threading.Event()
+
+    def answer(_request):
+        ended.wait(20)
+        return http_answer(b"next", content_type="application/x-x509-next-ca-cert")
+    with FakeServer(answer) as fake:
+        profile = site.profile("/scep", backend=fake.url, BackendCapabilities="AES", MaxConcurrent=2)
+        gateway = start_gateway([profile], after="ProxyTimeout 20\n")
+        gateway.allow_log("ISCEP1004")
+        answers = []
+        threads = [threading.Thread(target=lambda: answers.append(client.request(gateway.port, "GET", NEXT_CA)))
+                   for _ in range(2)]
+        try:
+            for thread in threads:
+                thread.start()
+            wait.until(lambda: len(fake.requests) == 2, "two requests at the CA")
+            check.unavailable(client.request(gateway.port, "GET", NEXT_CA))
+            check.unavailable(client.request(gateway.port, "POST", "/scep?operation=PKIOperation", b"0"))
+        finally:
+            ended.set()
+        for thread in threads:
+            thread.join()
+        assert [answer.body for answer in answers] == [b"next", b"next"]
+        for _ in range(4):
+            assert client.request(gateway.port, "GET", NEXT_CA).body == b"next"
 
 
 @pytest.mark.parametrize("operation", ["GetCACaps", "PKIOperation"])

@@ -123,6 +123,34 @@ static void events_of_rows(void **state)
     assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0416"), 2);
 }
 
+/* What comes before the first was told does not take its place. */
+static void events_of_one_row(void **state)
+{
+    teller_t teller;
+    const char *message = "";
+    teller_begin(&teller, state);
+    journal_t *journal = teller.gate.profile.journal;
+    apr_pool_t *pool = teller.gate.bed->pool;
+    row_with_event(&teller, "T1", "orphan", EVENTS_ORPHAN "01FF of issuer CN=0A0B");
+    command_works(&teller, false);
+    tell(&teller);
+    assert_int_equal(journal_raise(journal, "ID T1", "report-dead", NULL, pool, &message), APR_SUCCESS);
+    assert_int_equal(journal_raise(journal, "ID T1", "withheld", "why", pool, &message), APR_SUCCESS);
+    command_works(&teller, true);
+    tell(&teller);
+    const char *text = told(&teller);
+    assert_int_equal(count(text, "\"event\":"), 3);
+    assert_non_null(strstr(text, "\"serial\":\"01FF\",\"detail\":\"" EVENTS_ORPHAN "01FF of issuer CN=0A0B\"}"));
+    assert_non_null(strstr(text, "report-dead\n{"));
+    assert_non_null(strstr(text, "\"serial\":\"0A0B\",\"detail\":\"why\"}"));
+    assert_int_equal(waiting(&teller), 0);
+    /* Where nobody is ever told they do not grow without end. */
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(journal_raise(journal, "ID T1", "orphan", "01FF", pool, &message), APR_SUCCESS);
+    }
+    assert_in_range(raw_number(teller.gate.raw, "SELECT length(event) + length(event_detail) FROM iscep_journal"), 1, 500);
+}
+
 /* An orphan's event names the orphan, not the certificate that the device has. */
 static void serial_of_an_orphan(void **state)
 {
@@ -384,6 +412,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         GATE_TEST_JOURNALED(events_of_rows), GATE_TEST_JOURNALED(serial_of_an_orphan),
+        GATE_TEST_JOURNALED(events_of_one_row),
         GATE_TEST_JOURNALED(not_told),       GATE_TEST_JOURNALED(left_alone),
         GATE_TEST_JOURNALED(breaker),        GATE_TEST_JOURNALED(breaker_of_two_locations),
         GATE_TEST_JOURNALED(expiry),         GATE_TEST_JOURNALED(expiry_once_a_day),

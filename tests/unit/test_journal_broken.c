@@ -108,6 +108,62 @@ static void locked_for_long(void **state)
     assert_null(try_begin(bed, "T1", SECONDS(2)));
 }
 
+static void assert_ended(pid_t child)
+{
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+static const journal_outcome_t ISSUED = {.state = JOURNAL_ISSUED,
+                                         .report_now = true,
+                                         .lease = SECONDS(60),
+                                         .certificate = {(const unsigned char *)"a certificate", 13},
+                                         .certificate_fp = "AB",
+                                         .serial = "0C"};
+
+/* Longer than one try: a certificate would be an orphan, and an operator would have to ask again. */
+static void locked_while_a_certificate_comes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    journal_row_t *row = journal_bed_row(bed, "T1");
+    const char *id = row->id;
+    pid_t child = lock_file(bed, apr_time_from_msec(4000));
+    if (journal_outcome(bed->journal, &row, &ISSUED, bed->pool, &message)) {
+        fail_msg("%s", message);
+    }
+    assert_ended(child);
+    assert_int_equal(journal_bed_find(bed, id)->state, JOURNAL_ISSUED);
+
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "UPDATE iscep_journal SET state = 'withheld', report = 'refused', lease_until = 0");
+    raw_close(raw);
+    child = lock_file(bed, apr_time_from_msec(4000));
+    if (journal_waive(bed->journal, id, bed->pool, &message)) {
+        fail_msg("%s", message);
+    }
+    assert_ended(child);
+    assert_int_equal(journal_bed_find(bed, id)->report, JOURNAL_WAIVED);
+}
+
+/* A restart that brings a newer schema, while the processes before it write all the time. */
+static void locked_while_the_schema_changes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    const char *id = NULL;
+    raw_t *raw = raw_open(bed);
+    raw_run(raw, "DROP INDEX iscep_journal_owed");
+    raw_run(raw, "UPDATE iscep_meta SET value = '1' WHERE name = 'schema_version'");
+    raw_close(raw);
+    pid_t child = lock_file(bed, SECONDS(16));
+    if (journal_prepare(&bed->settings, geteuid(), getegid(), &id, bed->pool, &message)) {
+        fail_msg("%s", message);
+    }
+    assert_ended(child);
+}
+
 static atomic_int failed, worst;
 
 static void *APR_THREAD_FUNC begin_in_thread(apr_thread_t *thread, void *data)
@@ -541,11 +597,44 @@ static void killed_after_it_was_done(void **state)
     raw_close(raw);
 }
 
+typedef struct writer_t {
+    journal_t *journal;
+    journal_row_t *row;
+    apr_status_t rv;
+} writer_t;
+
+static void *APR_THREAD_FUNC issue_in_thread(apr_thread_t *thread, void *data)
+{
+    writer_t *writer = data;
+    const char *message = NULL;
+    writer->rv = journal_outcome(writer->journal, &writer->row, &ISSUED, apr_thread_pool_get(thread), &message);
+    return NULL;
+}
+
+/* An update of the server's takes some seconds, in which CAs answer. */
+static void restarted_while_a_certificate_comes(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    writer_t writer = {bed->journal, journal_bed_row(bed, "T1"), APR_EGENERAL};
+    const char *id = writer.row->id;
+    apr_thread_t *thread = NULL;
+    apr_status_t rv = APR_SUCCESS;
+    postgres_stop();
+    assert_int_equal(apr_thread_create(&thread, NULL, issue_in_thread, &writer, bed->pool), APR_SUCCESS);
+    apr_sleep(SECONDS(2));
+    postgres_start();
+    apr_thread_join(&rv, thread);
+    assert_int_equal(writer.rv, APR_SUCCESS);
+    assert_int_equal(journal_bed_find(bed, id)->state, JOURNAL_ISSUED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         JOURNAL_TEST_SQLITE(locked_for_a_moment),
         JOURNAL_TEST_SQLITE(locked_for_long),
+        JOURNAL_TEST_SQLITE(locked_while_a_certificate_comes),
+        JOURNAL_TEST_SQLITE(locked_while_the_schema_changes),
         JOURNAL_TEST_SQLITE(locked_for_long_with_many_threads),
         JOURNAL_TEST_SQLITE(read_only_file),
         JOURNAL_TEST_SQLITE(disk_full),
@@ -554,6 +643,7 @@ int main(void)
         JOURNAL_TEST(schema_that_changes),
         JOURNAL_TEST_PGSQL(stopped_and_started),
         JOURNAL_TEST_PGSQL(restarted),
+        JOURNAL_TEST_PGSQL(restarted_while_a_certificate_comes),
         JOURNAL_TEST_PGSQL(frozen),
         JOURNAL_TEST_PGSQL(row_locked_for_long),
         JOURNAL_TEST_PGSQL(killed_before_it_was_done),
