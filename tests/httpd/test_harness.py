@@ -2,7 +2,9 @@
 """The crash tests' tools themselves: they must be able to see what they are there to see."""
 import collections
 import http.server
+import mmap
 import os
+import pathlib
 import signal
 import socket
 import sqlite3
@@ -12,7 +14,7 @@ import threading
 
 import pytest
 
-from harness import persistent, place, shadow, wait
+from harness import persistent, place, shadow, system, wait
 from harness.persistent import FAILURE, SUCCESS, Fleet, Manner, Persistent
 
 
@@ -335,3 +337,16 @@ def test_devices_hang_up():
     (heard,) = single.heard
     assert heard.hung_up and heard.status == 0
     assert single.step() is not None and not single.heard[1].hung_up, "a connection that is refused is no hanging up"
+
+
+def test_shared_memory_that_nobody_has_mapped_is_left_over():
+    before = system.shared_things()
+    path = pathlib.Path("/dev/shm", f"ShM.{os.getpid():x}test")
+    try:
+        path.write_bytes(bytes(4096))
+        assert ("file", path.name, 0) in system.leaked(before, set())
+        with open(path, "r+b") as file, mmap.mmap(file.fileno(), 4096):
+            assert ("file", path.name, 0) not in system.leaked(before, set())
+        assert ("file", path.name, 0) in system.leaked(before, set())
+    finally:
+        path.unlink()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a server may leave behind on the machine: processes, shared memory, semaphores."""
+import contextlib
 import os
 import pathlib
 import random
+import re
 import socket
 import subprocess
 
@@ -79,9 +81,25 @@ def shared_things():
     return things
 
 
+def _mapped():
+    """The names of what living processes have mapped from /dev/shm."""
+    names = set()
+    for maps in pathlib.Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            names |= set(re.findall(r" /dev/shm/(\S+)", maps.read_text()))
+    return names
+
+
 def leaked(before, makers):
-    """What came since `before` and is the makers' (a segment's maker is known, for the others it is anybody)."""
-    return {thing for thing in shared_things() - before if thing[2] == 0 or thing[2] in makers}
+    """
+    What came since `before` and is the makers', who have ended: a segment's maker is known; a file that a living process has
+    mapped is of another server; for the others it is anybody.
+    """
+    came = {thing for thing in shared_things() - before if thing[2] == 0 or thing[2] in makers}
+    if any(kind == "file" for kind, _, _ in came):
+        mapped = _mapped()
+        came = {thing for thing in came if thing[0] != "file" or thing[1] not in mapped}
+    return came
 
 
 def remove_segments(makers):
