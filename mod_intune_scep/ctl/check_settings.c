@@ -6,8 +6,8 @@
 
 #include <apr_cstr.h>
 #include <apr_strings.h>
+#include <apr_user.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,15 +108,17 @@ static const char *wrong_engine(const check_t *check)
 /* In a process that has become that user. Nothing is wrong where nobody can tell. */
 static bool user_can(const check_t *check, const char *path, int what)
 {
-    const struct passwd *user = check->user ? getpwnam(check->user) : NULL;
-    const struct group *group = check->group ? getgrnam(check->group) : NULL;
+    apr_uid_t user = 0;
+    apr_gid_t users = 0;
+    apr_gid_t group = 0;
     int status = 0;
-    if (geteuid() || !user || !group) {
+    if (geteuid() || !check->user || apr_uid_get(&user, &users, check->user, check->pool) || !check->group ||
+        apr_gid_get(&group, check->group, check->pool)) {
         return true;
     }
     pid_t pid = fork();
     if (!pid) {
-        bool became = !setgid(group->gr_gid) && !initgroups(user->pw_name, group->gr_gid) && !setuid(user->pw_uid);
+        bool became = !setgid(group) && !initgroups(check->user, group) && !setuid(user);
         _exit(!became || !access(path, what) ? 0 : 1);
     }
     return pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || !WEXITSTATUS(status);

@@ -168,6 +168,7 @@ static void setting_read(builder_t *builder, const char *name, const char *argum
 {
     setting_id_t id = setting_find(name);
     settings_t *settings = settings_here(builder);
+    const place_t *section = place_of(builder);
     apr_array_header_t *values = apr_array_make(builder->pool, 4, sizeof(const char *));
     setting_place_t place = {reader->root, reader->file, reader->line};
     const char *wrong = NULL;
@@ -176,9 +177,9 @@ static void setting_read(builder_t *builder, const char *name, const char *argum
     }
     if (id == SETTING_COUNT) {
         wrong = "there is no such directive";
-    } else if (!settings) {
+    } else if (section && !settings) {
         wrong = apr_psprintf(builder->pool, "it has no place in <%s>: use <Location> or a virtual host",
-                             text_escape(builder->pool, place_of(builder)->name, SHOWN));
+                             text_escape(builder->pool, section->name, SHOWN));
     } else if (setting_scope(id) == SETTING_OF_SERVER && settings != main_of(builder)->settings) {
         wrong = "it has no place in a virtual host or section";
     } else {
