@@ -174,7 +174,7 @@ const char *exchange_text(const exchange_t *exchange, bytes_t text, apr_size_t m
         hidden = hidden > 0 ? hidden : secret_there(text, at, secret);
         hidden = hidden > 0 ? hidden : secret_there(text, at, exchange->bearer);
         if (hidden > 0) {
-            memcpy(shown + len, "***", 3);
+            memset(shown + len, '*', 3);
             len += 3;
             at += hidden;
         } else {
