@@ -422,15 +422,20 @@ static void former_ra(void **state)
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 1);
 }
 
+static void count_from_here(gate_t *gate)
+{
+    void *memory = apr_palloc(gate->bed->pool, counters_size(1));
+    counters_begin(memory, 1);
+    gate->profile.counters = counters_of(memory, 0, gate->bed->pool);
+}
+
 /* What can still be read is well again only once it can be written, which nobody but the background may try. */
 static void read_only(void **state)
 {
     host_t host;
     host_begin(&host, state);
     gate_t *gate = &host.gate;
-    void *memory = apr_palloc(gate->bed->pool, counters_size(1));
-    counters_begin(memory, 1);
-    gate->profile.counters = counters_of(memory, 0, gate->bed->pool);
+    count_from_here(gate);
     run(&host);
     assert_false(counters_service_fails(gate->profile.counters, SERVICE_JOURNAL));
 
@@ -453,9 +458,7 @@ static void delivered_again_while_read_only(void **state)
     host_t host;
     host_begin(&host, state);
     gate_t *gate = &host.gate;
-    void *memory = apr_palloc(gate->bed->pool, counters_size(1));
-    counters_begin(memory, 1);
-    gate->profile.counters = counters_of(memory, 0, gate->bed->pool);
+    count_from_here(gate);
     gate_enrolled(gate);
     gate_answer(gate, gate_certrep(gate, gate_leaf(gate_pki->device_key)));
     assert_int_equal(gate->t->reply.http_status, 200);
