@@ -175,11 +175,15 @@ unit_tests = \
 	tests/unit/test_intune \
 	tests/unit/test_journal \
 	tests/unit/test_journal_broken \
+	tests/unit/test_journal_due \
+	tests/unit/test_journal_killed \
 	tests/unit/test_journal_operator \
 	tests/unit/test_journal_race \
 	tests/unit/test_journal_row \
 	tests/unit/test_journal_schema \
+	tests/unit/test_journal_transitions \
 	tests/unit/test_json \
+	tests/unit/test_location \
 	tests/unit/test_log \
 	tests/unit/test_message \
 	tests/unit/test_message_hostile \
@@ -219,6 +223,7 @@ unit_fixtures = \
 	tests/unit/http_fixture.c \
 	tests/unit/intune_bed.c \
 	tests/unit/journal_fixture.c \
+	tests/unit/journal_steps.c \
 	tests/unit/outside_fixture.c \
 	tests/unit/pki_fixture.c \
 	tests/unit/pki_more.c \

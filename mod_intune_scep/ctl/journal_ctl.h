@@ -4,7 +4,7 @@
 #define ISCEP_CTL_JOURNAL_CTL_H
 
 #include "ctl/ctl.h"
-#include "store/journal.h"
+#include "store/journal_operator.h"
 
 enum { ROW_ID_DIGITS = 64, ROW_ID_SHORT = 12 };
 

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "store/journal_operator.h"
 
 #include <apr_lib.h>
 #include <apr_strings.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The journal for people: counts, lists, and an operator's decisions. */
-#include "store/journal_internal.h"
+#include "store/journal_operator.h"
 
 #include "base/clock.h"
+#include "store/journal_internal.h"
 
 #include <apr_strings.h>
 #include <limits.h>

@@ -6,6 +6,7 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
+#include <apr_thread_proc.h>
 
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,56 @@ int bed_down(void **state)
     clock_shift(0);
     apr_pool_destroy(bed->pool);
     return 0;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+void bed_check(const bed_t *bed, const char *name, apr_status_t rv, problem_t problem, const char *code, const char *detail)
+{
+    const result_t *result = bed->result;
+    if (result->problem != problem || (rv == APR_SUCCESS) != (problem == PROBLEM_NONE) ||
+        !same_text(result->code, code) ||
+        (detail != NULL && (result->detail == NULL || strstr(result->detail, detail) == NULL))) {
+        fail_msg("%s: rv %d, %s, code %s, detail %s", name, rv, problem_facts(result->problem)->name, result->code,
+                 result->detail);
+    }
+}
+
+static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
+{
+    bed_crowd_t *one = baton;
+    intune_call_t call = {.pool = one->pool, .result = one->result};
+    (void)thread;
+    pthread_barrier_wait(one->start);
+    one->rv = intune_validate(one->bed->intune, &call, "tx", bed_csr());
+    one->duration = call.duration;
+    return NULL;
+}
+
+bed_crowd_t *bed_crowd(bed_t *bed, int count)
+{
+    bed_crowd_t *crowd = apr_pcalloc(bed->pool, sizeof(*crowd) * (size_t)count);
+    apr_thread_t **threads = apr_pcalloc(bed->pool, sizeof(apr_thread_t *) * (size_t)count);
+    pthread_barrier_t start;
+    assert_int_equal(pthread_barrier_init(&start, NULL, (unsigned)count), 0);
+    for (int i = 0; i < count; i++) {
+        crowd[i].bed = bed;
+        crowd[i].start = &start;
+        apr_pool_create(&crowd[i].pool, bed->pool);
+        crowd[i].result = result_make(crowd[i].pool);
+    }
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(apr_thread_create(&threads[i], NULL, crowd_run, &crowd[i], bed->pool), APR_SUCCESS);
+    }
+    for (int i = 0; i < count; i++) {
+        apr_status_t ended = APR_SUCCESS;
+        assert_int_equal(apr_thread_join(&ended, threads[i]), APR_SUCCESS);
+    }
+    pthread_barrier_destroy(&start);
+    return crowd;
 }
 
 int bed_start(void)

@@ -7,6 +7,7 @@
 
 #include "intune/intune_internal.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -52,6 +53,26 @@ bytes_t bed_csr(void);
 
 /** A validation with a fresh call. */
 apr_status_t bed_validate(bed_t *bed);
+
+/**
+ * Fails the test unless the last call ended so.
+ * @param code exactly, or NULL for none.
+ * @param detail in the result's, or NULL for any.
+ */
+void bed_check(const bed_t *bed, const char *name, apr_status_t rv, problem_t problem, const char *code, const char *detail);
+
+/** One of many validations. */
+typedef struct bed_crowd_t {
+    bed_t *bed;
+    apr_pool_t *pool;
+    result_t *result;
+    apr_status_t rv;
+    apr_interval_time_t duration;
+    pthread_barrier_t *start; /**< at once, however long it took to make the threads */
+} bed_crowd_t;
+
+/** So many validations at once, each in a thread of its own; all have ended. */
+bed_crowd_t *bed_crowd(bed_t *bed, int threads);
 
 /** How many lines of the log contain that text. */
 int bed_logged(const bed_t *bed, const char *text);

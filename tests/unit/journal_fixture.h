@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "store/journal_internal.h"
+#include "store/journal_operator.h"
 
 typedef struct journal_bed_t {
     database_kind_t kind;

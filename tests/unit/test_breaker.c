@@ -6,9 +6,7 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
-#include <apr_thread_proc.h>
 
-#include <pthread.h>
 #include <stdlib.h>
 
 enum { ROW = 5, THREADS = 32 };
@@ -314,46 +312,14 @@ static void a_process_that_ends_counts_nothing(void **state)
     assert_int_equal(state_of(bed).failures, 0);
 }
 
-typedef struct crowd_t {
-    bed_t *bed;
-    apr_pool_t *pool;
-    result_t *result;
-    pthread_barrier_t *start; /* at once, however long it took to make the threads */
-} crowd_t;
-
-static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
-{
-    crowd_t *one = baton;
-    intune_call_t call = {.pool = one->pool, .result = one->result};
-    (void)thread;
-    pthread_barrier_wait(one->start);
-    intune_validate(one->bed->intune, &call, "tx", bed_csr());
-    return NULL;
-}
-
 /** Many validations at once; how many of them ended so. */
 static int crowd(bed_t *bed, problem_t problem)
 {
-    crowd_t *all = apr_pcalloc(bed->pool, sizeof(*all) * THREADS);
-    apr_thread_t *threads[THREADS] = {NULL};
-    pthread_barrier_t start;
+    const bed_crowd_t *all = bed_crowd(bed, THREADS);
     int n = 0;
-    assert_int_equal(pthread_barrier_init(&start, NULL, THREADS), 0);
     for (int i = 0; i < THREADS; i++) {
-        all[i].bed = bed;
-        all[i].start = &start;
-        apr_pool_create(&all[i].pool, bed->pool);
-        all[i].result = result_make(all[i].pool);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_equal(apr_thread_create(&threads[i], NULL, crowd_run, &all[i], bed->pool), APR_SUCCESS);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        apr_status_t ended = APR_SUCCESS;
-        assert_int_equal(apr_thread_join(&ended, threads[i]), APR_SUCCESS);
         n += all[i].result->problem == problem ? 1 : 0;
     }
-    pthread_barrier_destroy(&start);
     return n;
 }
 

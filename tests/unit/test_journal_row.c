@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "journal_fixture.h"
+#include "journal_steps.h"
 
 #include "base/text.h"
 #include "outside_fixture.h"
@@ -199,11 +199,7 @@ static void owners_that_have_died(void **state)
 {
     journal_bed_t *bed = journal_bed(state);
     const char *tag = bed->settings.tag;
-    pid_t dead = fork();
-    if (!dead) {
-        _exit(0);
-    }
-    waitpid(dead, NULL, 0);
+    long dead = dead_process();
     const struct {
         const char *name;
         const char *owner;
@@ -211,13 +207,13 @@ static void owners_that_have_died(void **state)
     } rows[] = {
         {"this process", apr_psprintf(bed->pool, "%s-%ld-AB", tag, (long)getpid()), false},
         {"somebody else's process", apr_psprintf(bed->pool, "%s-1-AB", tag), false},
-        {"a dead one", apr_psprintf(bed->pool, "%s-%ld-AB", tag, (long)dead), true},
-        {"another generation's", apr_psprintf(bed->pool, "0000000000000000-%ld-AB", (long)dead), false},
+        {"a dead one", apr_psprintf(bed->pool, "%s-%ld-AB", tag, dead), true},
+        {"another generation's", apr_psprintf(bed->pool, "0000000000000000-%ld-AB", dead), false},
         {"no process", apr_psprintf(bed->pool, "%s--AB", tag), false},
         {"all processes", apr_psprintf(bed->pool, "%s-0-AB", tag), false},
-        {"a group", apr_psprintf(bed->pool, "%s--%ld-AB", tag, (long)dead), false},
+        {"a group", apr_psprintf(bed->pool, "%s--%ld-AB", tag, dead), false},
         {"too large", apr_psprintf(bed->pool, "%s-99999999999999999999-AB", tag), false},
-        {"no random part", apr_psprintf(bed->pool, "%s-%ld", tag, (long)dead), false},
+        {"no random part", apr_psprintf(bed->pool, "%s-%ld", tag, dead), false},
         {"the tag only", tag, false},
         {"short", "AB", false},
         {"empty", "", false},
@@ -231,7 +227,7 @@ static void owners_that_have_died(void **state)
             fail_msg("%s", rows[i].name);
         }
     }
-    raw_run(raw, "UPDATE iscep_journal SET lease_until = 0, owner = '%s-%ld-AB'", tag, (long)dead);
+    raw_run(raw, "UPDATE iscep_journal SET lease_until = 0, owner = '%s-%ld-AB'", tag, dead);
     assert_false(journal_bed_find(bed, id)->owner_gone);
     raw_close(raw);
 }

@@ -6,6 +6,7 @@
 #include "base/text.h"
 
 #include "gateway_fixture.h"
+#include "journal_steps.h"
 
 #include <apr_strings.h>
 #include <string.h>
@@ -181,16 +182,6 @@ static void ends_early(void **state)
     host.seconds = 2;
     run(&host);
     assert_int_equal(due(&host), 15);
-}
-
-static long dead_process(void)
-{
-    pid_t child = fork();
-    if (!child) {
-        _exit(0);
-    }
-    assert_int_equal(waitpid(child, NULL, 0), child);
-    return child;
 }
 
 /* Rows that somebody has are left to him, unless his process has died on this machine. */

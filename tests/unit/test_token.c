@@ -6,9 +6,7 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
-#include <apr_thread_proc.h>
 
-#include <pthread.h>
 #include <stdlib.h>
 
 enum { THREADS = 64 };
@@ -16,18 +14,6 @@ enum { THREADS = 64 };
 static int token_count(bed_t *bed, const char *scope)
 {
     return fixture_count(bed->server, BED_TOKEN_PATH, scope);
-}
-
-static void result_check(const bed_t *bed, const char *name, apr_status_t rv, problem_t problem, const char *code,
-                         const char *detail)
-{
-    const result_t *result = bed->result;
-    bool same_code = code == NULL || result->code == NULL ? code == result->code : strcmp(code, result->code) == 0;
-    if (result->problem != problem || (rv == APR_SUCCESS) != (problem == PROBLEM_NONE) || !same_code ||
-        (detail != NULL && (result->detail == NULL || strstr(result->detail, detail) == NULL))) {
-        fail_msg("%s: rv %d, %s, code %s, detail %s", name, rv, problem_facts(result->problem)->name, result->code,
-                 result->detail);
-    }
 }
 
 /* Entra's answers */
@@ -123,7 +109,7 @@ static void token_refusals(void **state)
     bed_t *bed = *state;
     for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
         fixture_on(bed->server, BED_TOKEN_PATH, NULL, -1, refusals[i].reply);
-        result_check(bed, refusals[i].name, bed_validate(bed), refusals[i].problem, refusals[i].code,
+        bed_check(bed, refusals[i].name, bed_validate(bed), refusals[i].problem, refusals[i].code,
                      refusals[i].detail);
         assert_int_equal(bed->result->retry_after, refusals[i].reply.status == 503 ? apr_time_from_sec(9) : 0);
         clock_shift(apr_time_from_sec(31 * ((int)i + 1))); /* past the failure record */
@@ -137,7 +123,7 @@ static void fail_newcomers_share_a_fresh_failure(void **state)
     fixture_on(bed->server, BED_TOKEN_PATH, NULL, 1,
                (fixture_reply_t){503, "Retry-After: 9\r\n", AADSTS_BODY, 0, 0, false});
     for (int i = 0; i < 3; i++) {
-        result_check(bed, "newcomer", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, "AADSTS7000215", "HTTP 503");
+        bed_check(bed, "newcomer", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, "AADSTS7000215", "HTTP 503");
         assert_int_equal(bed->result->retry_after, apr_time_from_sec(9));
         assert_non_null(bed->result->request_id);
     }
@@ -178,55 +164,12 @@ static void ok_tenants_share_nothing(void **state)
 
 /* many threads */
 
-typedef struct crowd_t {
-    bed_t *bed;
-    apr_pool_t *pool;
-    result_t *result;
-    apr_status_t rv;
-    apr_interval_time_t duration;
-    pthread_barrier_t *start; /* at once, however long it took to make the threads */
-} crowd_t;
-
-static void *APR_THREAD_FUNC crowd_run(apr_thread_t *thread, void *baton)
-{
-    crowd_t *one = baton;
-    intune_call_t call = {.pool = one->pool, .result = one->result};
-    (void)thread;
-    pthread_barrier_wait(one->start);
-    one->rv = intune_validate(one->bed->intune, &call, "tx", bed_csr());
-    one->duration = call.duration;
-    return NULL;
-}
-
-static crowd_t *crowd_go(bed_t *bed)
-{
-    crowd_t *crowd = apr_pcalloc(bed->pool, sizeof(*crowd) * THREADS);
-    apr_thread_t *threads[THREADS] = {NULL};
-    pthread_barrier_t start;
-    assert_int_equal(pthread_barrier_init(&start, NULL, THREADS), 0);
-    for (int i = 0; i < THREADS; i++) {
-        crowd[i].bed = bed;
-        crowd[i].start = &start;
-        apr_pool_create(&crowd[i].pool, bed->pool);
-        crowd[i].result = result_make(crowd[i].pool);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        assert_int_equal(apr_thread_create(&threads[i], NULL, crowd_run, &crowd[i], bed->pool), APR_SUCCESS);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        apr_status_t ended = APR_SUCCESS;
-        assert_int_equal(apr_thread_join(&ended, threads[i]), APR_SUCCESS);
-    }
-    pthread_barrier_destroy(&start);
-    return crowd;
-}
-
 static void ok_cold_cache_costs_two_tokens_and_one_discovery(void **state)
 {
     bed_t *bed = *state;
     static const char body[] = "{\"access_token\":\"abc\",\"expires_in\":3599}";
     fixture_on(bed->server, BED_TOKEN_PATH, NULL, -1, (fixture_reply_t){200, NULL, body, 0, 150, false});
-    const crowd_t *crowd = crowd_go(bed);
+    const bed_crowd_t *crowd = bed_crowd(bed, THREADS);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(crowd[i].rv, APR_SUCCESS);
     }
@@ -239,7 +182,7 @@ static void fail_crowd_shares_one_refusal(void **state)
 {
     bed_t *bed = *state;
     fixture_on(bed->server, BED_TOKEN_PATH, NULL, -1, (fixture_reply_t){401, NULL, AADSTS_BODY, 0, 200, false});
-    const crowd_t *crowd = crowd_go(bed);
+    const bed_crowd_t *crowd = bed_crowd(bed, THREADS);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(crowd[i].result->problem, PROBLEM_TOKEN_REFUSED);
         assert_string_equal(crowd[i].result->code, "AADSTS7000215");
@@ -254,7 +197,7 @@ static void ok_crowd_with_a_dead_token_fetches_one(void **state)
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
     fixture_on(bed->server, BED_VALIDATE_PATH, NULL, THREADS, (fixture_reply_t){401, NULL, "", 0, 500, false});
     bed_token(bed, BED_INTUNE_SCOPE, -1, 200, "{\"access_token\":\"better\",\"expires_in\":3599}");
-    const crowd_t *crowd = crowd_go(bed);
+    const bed_crowd_t *crowd = bed_crowd(bed, THREADS);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(crowd[i].rv, APR_SUCCESS);
     }
@@ -267,7 +210,7 @@ static void ok_moved_service_costs_a_crowd_one_discovery(void **state)
     assert_int_equal(bed_validate(bed), APR_SUCCESS);
     fixture_on(bed->server, "/svc/", NULL, -1, (fixture_reply_t){404, NULL, "", 0, 100, false});
     bed_endpoints(bed, "providerName", BED_SERVICE, apr_pstrcat(bed->pool, fixture_url(bed->server), "new", NULL));
-    const crowd_t *crowd = crowd_go(bed);
+    const bed_crowd_t *crowd = bed_crowd(bed, THREADS);
     for (int i = 0; i < THREADS; i++) {
         assert_int_equal(crowd[i].rv, APR_SUCCESS);
     }
@@ -285,7 +228,7 @@ static void fail_waiting_ends_with_the_budget(void **state)
                      APR_SUCCESS);
     bed->settings.timeout = apr_time_from_msec(300);
     bed_attach(bed, &bed->settings);
-    result_check(bed, "lease", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, NULL, "waited in vain");
+    bed_check(bed, "lease", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, NULL, "waited in vain");
     assert_true(bed->call.duration <= apr_time_from_msec(600));
     assert_int_equal(token_count(bed, NULL), 0);
 }
@@ -309,7 +252,7 @@ static void fail_stop_ends_the_waiting(void **state)
     assert_int_equal(bed->cache->claim(bed->cache, key, clock_now() + apr_time_from_sec(60), &owner, bed->pool),
                      APR_SUCCESS);
     intune_stop(bed->intune);
-    result_check(bed, "stopped", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, NULL, "process ends");
+    bed_check(bed, "stopped", bed_validate(bed), PROBLEM_TOKEN_UNAVAILABLE, NULL, "process ends");
     assert_true(bed->call.duration < apr_time_from_sec(2));
     /* and tells the other processes nothing */
     bed->cache->release(bed->cache, key, owner);
@@ -322,7 +265,7 @@ static void fail_before_attach(void **state)
 {
     bed_t *bed = *state;
     assert_int_equal(intune_make(&bed->intune, &bed->settings, bed->pool), APR_SUCCESS);
-    result_check(bed, "not attached", bed_validate(bed), PROBLEM_INTERNAL, NULL, NULL);
+    bed_check(bed, "not attached", bed_validate(bed), PROBLEM_INTERNAL, NULL, NULL);
     intune_renew_due(bed->intune, bed->pool, &bed->log);
     intune_stop(bed->intune);
 }
@@ -347,7 +290,7 @@ static void fail_denied_twice(void **state)
     bed_t *bed = *state;
     fixture_on(bed->server, BED_VALIDATE_PATH, NULL, -1,
                (fixture_reply_t){403, NULL, "{\"code\":\"Success\"}", 0, 0, false});
-    result_check(bed, "denied", bed_validate(bed), PROBLEM_INTUNE_DENIED, "Success", "HTTP 403");
+    bed_check(bed, "denied", bed_validate(bed), PROBLEM_INTUNE_DENIED, "Success", "HTTP 403");
     assert_int_equal(fixture_count(bed->server, BED_VALIDATE_PATH, NULL), 2);
     assert_int_equal(token_count(bed, BED_INTUNE_SCOPE), 2);
 }
@@ -357,7 +300,7 @@ static void fail_graph_denied_twice(void **state)
     bed_t *bed = *state;
     fixture_on(bed->server, BED_GRAPH_PATH, NULL, -1,
                (fixture_reply_t){403, NULL, "{\"error\":{\"code\":\"Authorization_RequestDenied\"}}", 0, 0, false});
-    result_check(bed, "denied", bed_validate(bed), PROBLEM_LOCATION_UNAVAILABLE, "Authorization_RequestDenied",
+    bed_check(bed, "denied", bed_validate(bed), PROBLEM_LOCATION_UNAVAILABLE, "Authorization_RequestDenied",
                  "HTTP 403");
     assert_int_equal(fixture_count(bed->server, BED_GRAPH_PATH, NULL), 2);
     assert_int_equal(token_count(bed, BED_GRAPH_SCOPE), 2);
@@ -515,7 +458,7 @@ static void fail_renewal_keeps_the_old_token_and_backs_off(void **state)
     clock_shift(apr_time_from_sec(113));
     intune_renew_due(bed->intune, bed->pool, &bed->log);
     assert_int_equal(token_count(bed, NULL), 2); /* what has expired is not renewed */
-    result_check(bed, "expired", bed_validate(bed), PROBLEM_TOKEN_REFUSED, "AADSTS7000215", NULL);
+    bed_check(bed, "expired", bed_validate(bed), PROBLEM_TOKEN_REFUSED, "AADSTS7000215", NULL);
 }
 
 static void ok_renewal_leaves_it_to_the_one_who_is_at_it(void **state)

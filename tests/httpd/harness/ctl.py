@@ -51,5 +51,10 @@ class Check(Result):
         assert colour in ("green", "skipped") or name == "settings" or step.get("remedy"), f"{name} has no remedy: {told}"
 
 
+def parts(result, name):
+    """What `decode` says of each part of that name."""
+    return [part for part in result.json["parts"] if part["part"] == name]
+
+
 def check(config, *options):
     return Check(run("check", "--config", config, *options))
