@@ -206,8 +206,13 @@ static apr_status_t token_ask(errand_t *errand, const char *scope, const credent
     apr_int64_t life = life_of(exchange.json);
     *token = token_make(text, began, life, pool);
     secret_wipe(text.data, text.len);
-    cache->put_shared(cache, token_key(errand->intune, scope, pool), (*token)->record, (*token)->usable_until,
-                      errand->call->log);
+    apr_status_t kept = cache->put_shared(cache, token_key(errand->intune, scope, pool), (*token)->record,
+                                          (*token)->usable_until, errand->call->log);
+    if (kept != APR_SUCCESS) {
+        char why[120];
+        log_write(errand->call->log, MSG_TOKEN_NOT_KEPT, "the token for %s, of %" APR_SIZE_T_FMT " bytes, could not be kept: %s",
+                  scope, strlen((*token)->text), apr_strerror(kept, why, sizeof(why)));
+    }
     log_write(errand->call->log, MSG_TOKEN_FETCHED, "token for %s, valid for %" APR_INT64_T_FMT " s", scope, life);
     return APR_SUCCESS;
 }

@@ -8,6 +8,7 @@
 #include <apr_strings.h>
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { THREADS = 64 };
 
@@ -393,6 +394,23 @@ static void ok_broken_cache_costs_calls_only(void **state)
     bed->cache = real_cache;
 }
 
+static void ok_token_too_large_to_be_kept(void **state)
+{
+    enum { LARGE = 9000 };
+    bed_t *bed = *state;
+    char *text = apr_palloc(bed->pool, LARGE + 1);
+    memset(text, 'x', LARGE);
+    text[LARGE] = 0;
+    bed_token(bed, BED_INTUNE_SCOPE, -1, 200,
+              apr_pstrcat(bed->pool, "{\"access_token\":\"", text, "\",\"expires_in\":3599}", NULL));
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(token_count(bed, BED_GRAPH_SCOPE), 1);
+    assert_int_equal(token_count(bed, BED_INTUNE_SCOPE), 2);
+    assert_int_equal(bed_logged(bed, "of 9000 bytes, could not be kept"), 2);
+    assert_int_equal(bed_logged(bed, "xxxx"), 0);
+}
+
 static void ok_denied_uses_what_somebody_else_renewed(void **state)
 {
     bed_t *bed = *state;
@@ -541,6 +559,7 @@ int main(void)
         BED_TEST(ok_denied_uses_what_somebody_else_renewed),
         BED_TEST(ok_result_between_look_and_claim_counts),
         BED_TEST(ok_broken_cache_costs_calls_only),
+        BED_TEST(ok_token_too_large_to_be_kept),
         BED_TEST(ok_renewal_of_what_is_due),
         BED_TEST(fail_renewal_keeps_the_old_token_and_backs_off),
         BED_TEST(ok_renewal_leaves_it_to_the_one_who_is_at_it),
