@@ -362,6 +362,8 @@ static void set_request(call_t *call, CURLcode *code)
 
     set_text(call->handle, CURLOPT_URL, request->url, code);
     set_text(call->handle, CURLOPT_USERAGENT, request->user_agent, code);
+    /* Who says nothing takes every coding (RFC 9110 section 12.5.3). With this option curl also reads what comes in one. */
+    set_text(call->handle, CURLOPT_ACCEPT_ENCODING, "identity", code);
     for (header = request->headers; header && *header; header++)
         add_header(call, *header, code);
     if (request->body) {

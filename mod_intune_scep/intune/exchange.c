@@ -27,11 +27,24 @@ static bool blank_from(bytes_t body, apr_size_t at)
     return true;
 }
 
+/** Without the byte order mark that .NET may write, which json-c does not know (RFC 8259 section 8.1). */
+static bytes_t mark_skip(bytes_t body)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    apr_size_t len = sizeof(mark) - 1;
+    if (body.len >= len && memcmp(body.data, mark, len) == 0) {
+        body.data += len;
+        body.len -= len;
+    }
+    return body;
+}
+
 struct json_object *json_read(bytes_t body)
 {
     struct json_object *object = NULL;
     struct json_tokener *reader = NULL;
 
+    body = mark_skip(body);
     if (body.len == 0 || body.len > APR_INT32_MAX) {
         return NULL;
     }

@@ -44,8 +44,8 @@ void trace_request(const log_t *log, const exchange_t *exchange, const http_requ
 void trace_answer(const log_t *log, const exchange_t *exchange, apr_pool_t *pool);
 
 /**
- * The body if it is exactly one JSON object (RFC 8259, no more than white space behind it) in which no object has two
- * members with one name, else NULL.
+ * The body if it is exactly one JSON object (RFC 8259, no more than a byte order mark before and white space behind it) in
+ * which no object has two members with one name, else NULL.
  */
 struct json_object *json_read(bytes_t body);
 

@@ -38,6 +38,7 @@ static void ok_first_call_on_the_wire(void **state)
     assert_string_equal(seen->path, BED_VALIDATE_PATH);
     assert_string_equal(fixture_header(seen, "Authorization", bed->pool), "Bearer intune-token");
     assert_string_equal(fixture_header(seen, "Content-Type", bed->pool), "application/json");
+    assert_string_equal(fixture_header(seen, "Accept-Encoding", bed->pool), "identity");
     assert_string_equal(fixture_header(seen, "api-version", bed->pool), "2018-02-20");
     assert_string_equal(fixture_header(seen, "User-Agent", bed->pool), "Test 1.0");
     assert_string_equal(fixture_header(seen, "client-request-id", bed->pool), bed->result->request_id);
@@ -91,6 +92,13 @@ typedef struct answer_case_t {
     {                                                                                                                  \
         200, "Content-Type: " type "\r\n", "{\"code\":\"Success\"}", 0, 0, false                                         \
     }
+#define CODED(coding, bytes)                                                                                           \
+    {                                                                                                                  \
+        200, "Content-Type: application/json\r\nContent-Encoding: " coding "\r\n", bytes, sizeof(bytes) - 1, 0, false     \
+    }
+#define SUCCESS_IN_GZIP                                                                                                \
+    "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x4a\xce\x4f\x49\x55\xb2\x52\x0a\x2e\x4d\x4e\x4e"              \
+    "\x2d\x2e\x56\xaa\x05\x00\x1c\x7a\x76\x30\x12\x00\x00\x00"
 #define STATUS(number, text)                                                                                           \
     {                                                                                                                  \
         number, NULL, text, sizeof(text) - 1, 0, false                                                                 \
@@ -103,6 +111,19 @@ static const answer_case_t answers[] = {
      "without a code"},
     {"ok/Success", BODY("{\"code\":\"Success\",\"errorDescription\":\"\"}"), PROBLEM_NONE, NULL, NULL},
     {"ok/white space behind", BODY("{\"code\":\"Success\"} \r\n"), PROBLEM_NONE, NULL, NULL},
+    {"ok/byte order mark", BODY("\xef\xbb\xbf{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
+    {"answer/byte order mark twice", BODY("\xef\xbb\xbf\xef\xbb\xbf{\"code\":\"Success\"}"), PROBLEM_INTUNE_ANSWER, NULL,
+     NULL},
+    {"answer/byte order mark alone", BODY("\xef\xbb\xbf"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/half a byte order mark", BODY("\xef\xbb"), PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"answer/UTF-16", BODY("\xff\xfe{\0\"\0c\0o\0d\0e\0\"\0:\0\"\0S\0u\0c\0c\0e\0s\0s\0\"\0}\0"),
+     PROBLEM_INTUNE_ANSWER, NULL, NULL},
+    {"ok/compressed, which nobody asked for", CODED("gzip", SUCCESS_IN_GZIP), PROBLEM_NONE, NULL, NULL},
+    {"ok/as it is, and said to be", CODED("identity", "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
+    {"unreachable/said to be compressed", CODED("gzip", "{\"code\":\"Success\"}"), PROBLEM_INTUNE_UNREACHABLE, NULL,
+     "encoding"},
+    {"unreachable/compressed by whatever", CODED("shrunk", "{\"code\":\"Success\"}"), PROBLEM_INTUNE_UNREACHABLE, NULL,
+     "encoding"},
     {"ok/other 2xx", STATUS(201, "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
     {"refused/code", BODY("{\"code\":\"ChallengeExpired\",\"errorDescription\":\"too\\nold\"}"), PROBLEM_INTUNE_REFUSED,
      "ChallengeExpired", "too\\x0aold"},
@@ -178,6 +199,24 @@ static void fail_large_answer_is_not_read(void **state)
     fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1, (fixture_reply_t){200, NULL, body, len, 0, false});
     apr_status_t rv = bed_validate(bed);
     bed_check(bed, "70 KiB", rv, PROBLEM_INTUNE_ANSWER, NULL, "too large");
+}
+
+/* The limit is one of what comes out. */
+static void fail_large_answer_is_not_unpacked(void **state)
+{
+    static const char packed[] =
+        "\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xed\xc1\xb1\x0d\x00\x10\x10\x00\xc0\x55\xe4\xc7\xb0\x86"
+        "\x11\x9e\x5a\x21\x2a\xb1\xbb\x3d\xe4\xee\x4e\xe4\xec\x23\x6a\xb4\x9d\x39\xd6\x8a\x5b\x00\x00\x00"
+        "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+        "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+        "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xf8\xd2\x03\xbd\xc9\xdc"
+        "\xca\x12\x18\x01\x00";
+    bed_t *bed = *state;
+    fixture_on(bed->server, BED_VALIDATE_PATH, NULL, 1,
+               (fixture_reply_t){200, "Content-Type: application/json\r\nContent-Encoding: gzip\r\n", packed,
+                                 sizeof(packed) - 1, 0, false});
+    apr_status_t rv = bed_validate(bed);
+    bed_check(bed, "70 KiB, packed", rv, PROBLEM_INTUNE_ANSWER, NULL, "too large");
 }
 
 static void fail_long_code_is_cut(void **state)
@@ -376,6 +415,7 @@ int main(void)
         BED_TEST(ok_logs_tell_each_call_and_no_secret),
         BED_TEST(validate_answers),
         BED_TEST(fail_large_answer_is_not_read),
+        BED_TEST(fail_large_answer_is_not_unpacked),
         BED_TEST(fail_long_code_is_cut),
         BED_TEST(fail_quoted_secrets_are_not_shown),
         BED_TEST(fail_quoted_key_is_not_shown),
