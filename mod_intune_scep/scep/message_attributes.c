@@ -17,10 +17,16 @@ static const struct {
     [ATTRIBUTE_FAIL_INFO_TEXT] = {"failInfoText", SCEP_OID_FAIL_INFO_TEXT, V_ASN1_UTF8STRING},
 };
 
-/* CAs in Go write failInfoText as a PrintableString where it fits into one, and those characters are the same in both. */
+/*
+ * Go makes a PrintableString of a text that fits into one, whatever the RFC says of it, and a UTF8String of all others:
+ * so are transactionIDs with "*" or "&" answered. What these three have in common is the same in all of them.
+ */
 static bool is_of_type(const ASN1_TYPE *value, int type)
 {
-    return value->type == type || (type == V_ASN1_UTF8STRING && value->type == V_ASN1_PRINTABLESTRING);
+    bool is_text = type == V_ASN1_PRINTABLESTRING || type == V_ASN1_UTF8STRING;
+
+    return value->type == type || (is_text && (value->type == V_ASN1_PRINTABLESTRING ||
+                                               value->type == V_ASN1_UTF8STRING || value->type == V_ASN1_IA5STRING));
 }
 
 static void attribute_read(scep_attribute_t *attribute, X509_ATTRIBUTE *found, int type)

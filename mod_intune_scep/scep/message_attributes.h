@@ -19,7 +19,7 @@ typedef enum scep_attribute_name_t {
     ATTRIBUTE_COUNT
 } scep_attribute_name_t;
 
-/** ODD: there twice, with no or several values, or of another ASN.1 type than the RFC's. */
+/** ODD: there twice, with no or several values, or of another ASN.1 type than the RFC's; texts may be of three types. */
 typedef enum scep_attribute_state_t { ATTRIBUTE_MISSING, ATTRIBUTE_GOOD, ATTRIBUTE_ODD } scep_attribute_state_t;
 
 typedef struct scep_attribute_t {

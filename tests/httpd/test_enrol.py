@@ -193,6 +193,13 @@ def test_device_against_scepserver(site, scepserver_gateway, devices, cipher, di
     scepserver_gateway.check_log()
 
 
+def test_transaction_id_that_go_writes_otherwise(site, scepserver_gateway, devices):
+    """With "*" or "&" in it, scepserver answers with a UTF8String in place of the PrintableString."""
+    (message,) = devices(scepserver_gateway.profiles[0], own_key=True, transaction="a*b&c")
+    check.success(message, message.post(scepserver_gateway.port))
+    scepserver_gateway.check_log()
+
+
 def test_scepclient_against_scepserver(site, scepserver_gateway, scratch):
     if shutil.which("scepclient") is None:
         pytest.skip("scepclient is missing: install Debian's package scep")

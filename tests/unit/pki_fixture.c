@@ -373,6 +373,8 @@ static void attribute_add(CMS_SignerInfo *info, const pki_message_t *wanted, uns
     }
     if (wanted->wrong_type & bit) {
         type = type == V_ASN1_OCTET_STRING ? V_ASN1_PRINTABLESTRING : V_ASN1_OCTET_STRING;
+    } else if (type == V_ASN1_PRINTABLESTRING && wanted->texts_type) {
+        type = wanted->texts_type;
     }
     must(CMS_signed_add1_attr_by_OBJ(info, object, type, data, (int)value.len));
     if (wanted->two_values & bit) {

@@ -96,6 +96,7 @@ typedef struct pki_message_t {
     const char *fail_info;  /* or NULL */
     const char *text;       /* failInfoText, or NULL */
     int text_type;          /* of it, V_ASN1_…; 0: UTF8String */
+    int texts_type;         /* of messageType and whatever else is a PrintableString, V_ASN1_…; 0: that */
     bytes_t transaction_id;
     bytes_t sender_nonce;
     bytes_t recipient_nonce; /* or empty */

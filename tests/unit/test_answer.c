@@ -100,7 +100,9 @@ static void forms_of_success(void **state)
                  {"ok/a foreign certificate outside", good},
                  {"ok/failInfo of another type, unused", good},
                  {"ok/several recipients", good},
-                 {"ok/BER, OAEP, 3DES, SHA-1", good}};
+                 {"ok/BER, OAEP, 3DES, SHA-1", good},
+                 {"ok/texts as UTF8String, as Go writes some", good},
+                 {"ok/texts as IA5String", good}};
     unsigned i = 0;
 
     (void)state;
@@ -118,6 +120,8 @@ static void forms_of_success(void **state)
     cases[10].message.ber = cases[10].message.oaep = true;
     cases[10].message.cipher = "DES-EDE3-CBC";
     cases[10].message.digest = "SHA-1";
+    cases[11].message.texts_type = V_ASN1_UTF8STRING;
+    cases[12].message.texts_type = V_ASN1_IA5STRING;
     for (i = 0; i < COUNT(cases); i++) {
         scep_answer_t *answer = open_expecting(cases[i].name, &cases[i].message, PROBLEM_NONE);
 
@@ -150,6 +154,10 @@ static void refusals(void **state)
     assert_string_equal(answer->fail_info_text, "invalid challenge password");
     message.text_type = V_ASN1_OCTET_STRING;
     assert_null(open_expecting("ok/FAILURE with text of another type", &message, PROBLEM_NONE)->fail_info_text);
+    message.texts_type = V_ASN1_UTF8STRING;
+    answer = open_expecting("ok/FAILURE in UTF8Strings", &message, PROBLEM_NONE);
+    assert_int_equal(answer->fail_info, SCEP_BAD_CERT_ID);
+    message.texts_type = 0;
     message.fail_info = "0";
     message.text = NULL;
     answer = open_expecting("ok/FAILURE without text", &message, PROBLEM_NONE);
@@ -288,7 +296,8 @@ static void garbage(void **state)
                  {"fail/MD5", good},
                  {"fail/two signers", good},
                  {"fail/inner type", good},
-                 {"fail/a byte behind the inner", good}};
+                 {"fail/a byte behind the inner", good},
+                 {"fail/texts as T61String", good}};
     unsigned char *longer = apr_pcalloc(pool, inner.len + 1);
     unsigned i = 0;
 
@@ -312,6 +321,7 @@ static void garbage(void **state)
     cases[15].message.inner_type = NID_pkcs7_signed;
     cases[16].message.plain.data = longer;
     cases[16].message.plain.len = inner.len + 1;
+    cases[17].message.texts_type = V_ASN1_T61STRING;
     for (i = 0; i < COUNT(cases); i++) {
         assert_null(open_expecting(cases[i].name, &cases[i].message, PROBLEM_CA_GARBAGE)->facts.serial);
     }

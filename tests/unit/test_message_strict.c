@@ -146,6 +146,31 @@ static void forms(void **state)
     }
 }
 
+/* As Go writes what does not fit into a PrintableString. The answer has what the RFC says. */
+static void texts_of_other_types(void **state)
+{
+    static const int types[] = {V_ASN1_UTF8STRING, V_ASN1_IA5STRING};
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < COUNT(types); i++) {
+        pki_message_t message = pki_request(pki, csr);
+        result_t *result = result_make(pool);
+        bytes_t body = {NULL, 0};
+        scep_request_t *request = NULL;
+        pki_certrep_t *certrep = NULL;
+
+        message.texts_type = types[i];
+        message.transaction_id = bytes_of_text("*&_");
+        request = expect("ok/texts of another type", pki_message_make(pki, &message, pool), PROBLEM_NONE, GOOD);
+        assert_int_equal(
+            scep_failure_build(&body, pki->identity, request, SCEP_BAD_REQUEST, NULL, pool, result), APR_SUCCESS);
+        certrep = pki_certrep_open(pki, body, pki->device, pki->device_key, pool);
+        assert_non_null(certrep);
+        assert_string_equal(certrep->transaction_id, "*&_");
+    }
+}
+
 static void challenges(void **state)
 {
     static const struct {
@@ -304,6 +329,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),         cmocka_unit_test(challenges), cmocka_unit_test(keys_of_signers),
         cmocka_unit_test(elliptic_keys), cmocka_unit_test(small_keys), cmocka_unit_test(separate_certificates),
+        cmocka_unit_test(texts_of_other_types),
     };
     int failed = 0;
 
