@@ -8,6 +8,8 @@
 
 #include <apr_strings.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/x509.h>
 
 /* How far the clock of the CA may be ahead of ours. */
 #define CA_CLOCK_AHEAD apr_time_from_sec(5 * 60)
@@ -133,22 +135,54 @@ static apr_status_t answer_keep(scep_answer_t *answer, X509 *certificate, apr_po
     return answer->certificate_der.len ? APR_SUCCESS : result_set(result, PROBLEM_INTERNAL, "no memory");
 }
 
+/**
+ * Whether it has the CSR's key, as that or as a CA that takes keys apart writes it. `key` keeps the CSR's, once it is read;
+ * the caller frees it.
+ */
+static bool has_key(X509 *certificate, const scep_relay_t *relay, EVP_PKEY **key, const scep_engine_t *engine,
+                    apr_pool_t *pool)
+{
+    const unsigned char *at = relay->spki.data;
+    EVP_PKEY *own = X509_get0_pubkey(certificate);
+
+    if (bytes_equal(scep_spki_print(X509_get_X509_PUBKEY(certificate), pool), relay->spki)) {
+        return true;
+    }
+    if (!*key) {
+        *key = d2i_PUBKEY_ex(NULL, &at, (long)relay->spki.len, engine->reading, NULL);
+    }
+    return own && *key && EVP_PKEY_eq(own, *key) == 1;
+}
+
+/** The one with the CSR's key, or the first of several. The same certificate twice is one. */
+static X509 *leaf_find(STACK_OF(X509) * certificates, const scep_identity_t *identity, const scep_relay_t *relay,
+                       int *matches, apr_pool_t *pool)
+{
+    X509 *leaf = NULL;
+    EVP_PKEY *key = NULL;
+    int i = 0;
+
+    *matches = 0;
+    for (i = 0; i < sk_X509_num(certificates); i++) {
+        X509 *certificate = sk_X509_value(certificates, i);
+
+        if ((!leaf || X509_cmp(leaf, certificate) != 0) &&
+            has_key(certificate, relay, &key, identity->engine, pool)) {
+            leaf = (*matches)++ ? leaf : certificate;
+        }
+    }
+    EVP_PKEY_free(key);
+    return leaf;
+}
+
 /** Picks the certificate with the CSR's key and judges it. Its facts are noted even if it is refused. */
 static apr_status_t answer_pick(scep_answer_t *answer, STACK_OF(X509) * certificates, const scep_identity_t *identity,
                                 const scep_relay_t *relay, apr_pool_t *pool, result_t *result)
 {
-    X509 *leaf = NULL;
     const char *why = NULL;
     int matches = 0;
-    int i = 0;
+    X509 *leaf = leaf_find(certificates, identity, relay, &matches, pool);
 
-    for (i = 0; i < sk_X509_num(certificates); i++) {
-        X509 *certificate = sk_X509_value(certificates, i);
-
-        if (bytes_equal(scep_spki_print(X509_get_X509_PUBKEY(certificate), pool), relay->spki)) {
-            leaf = matches++ ? leaf : certificate;
-        }
-    }
     if (certificate_facts(&answer->facts, leaf ? leaf : likely_leaf(certificates), pool) != APR_SUCCESS && leaf) {
         return result_set(result, PROBLEM_CA_BAD_CERTIFICATE, "its serial number or its dates cannot be read");
     }

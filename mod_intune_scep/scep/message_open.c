@@ -147,7 +147,6 @@ static const char *request_prove(scep_request_t *request, const scep_identity_t 
                                  bytes_t plain, const char *why, apr_pool_t *pool)
 {
     const scep_engine_t *engine = identity->engine;
-    bytes_t spki = scep_spki_print(X509_get_X509_PUBKEY(request->signer), pool);
     bytes_t der = plain;
     csr_t csr = {.challenges = 0};
     const char *unread = NULL;
@@ -165,7 +164,9 @@ static const char *request_prove(scep_request_t *request, const scep_identity_t 
     }
     proved = csr_prove(parsed, engine);
     unread = csr_read(&csr, parsed, engine, der, pool);
-    bound = bytes_equal(spki, csr.spki) || request->type == SCEP_RENEWALREQ;
+    /* The keys and not their bytes: an AlgorithmIdentifier may have or lack its NULL. */
+    bound = EVP_PKEY_eq(X509_get0_pubkey(request->signer), X509_REQ_get0_pubkey(parsed)) == 1 ||
+            request->type == SCEP_RENEWALREQ;
     X509_REQ_free(parsed);
     if (!why && !proved) {
         why = "the certificate request's own signature does not verify";

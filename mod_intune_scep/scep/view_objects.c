@@ -142,8 +142,7 @@ static void request_show(viewer_t *viewer, X509_REQ *request, bytes_t der, const
     scep_view_add(viewer, part, "signature", csr_prove(request, viewer->engine) ? "good" : "WRONG");
     scep_view_add(viewer, part, "wrong with it", unread);
     if (signer) {
-        bool same = bytes_equal(scep_spki_print(X509_REQ_get_X509_PUBKEY(request), pool),
-                                scep_spki_print(X509_get_X509_PUBKEY(signer), pool));
+        bool same = EVP_PKEY_eq(X509_REQ_get0_pubkey(request), X509_get0_pubkey(signer)) == 1;
         scep_view_add(viewer, part, "the message's signer", same ? "has this key" : "has another key");
     }
     extensions = X509_REQ_get_extensions(request);

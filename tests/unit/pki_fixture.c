@@ -247,6 +247,17 @@ static void challenges_add(X509_REQ *request, const pki_csr_t *wanted)
     }
 }
 
+static void null_remove(X509_PUBKEY *key)
+{
+    const unsigned char *bytes = NULL;
+    unsigned char *copy = NULL;
+    int len = 0;
+
+    must(X509_PUBKEY_get0_param(NULL, &bytes, &len, NULL, key));
+    copy = OPENSSL_memdup(bytes, (size_t)len);
+    must(copy && X509_PUBKEY_set0_param(key, OBJ_nid2obj(NID_rsaEncryption), V_ASN1_UNDEF, NULL, copy, len));
+}
+
 bytes_t pki_csr_make(pki_t *pki, const pki_csr_t *wanted, apr_pool_t *pool)
 {
     X509_REQ *request = X509_REQ_new_ex(pki->engine->context, NULL);
@@ -259,6 +270,9 @@ bytes_t pki_csr_make(pki_t *pki, const pki_csr_t *wanted, apr_pool_t *pool)
     must(request && name);
     name_set(name, wanted->subject ? wanted->subject : "device");
     must(X509_REQ_set_subject_name(request, name) && X509_REQ_set_pubkey(request, wanted->key));
+    if (wanted->no_null) {
+        null_remove(X509_REQ_get_X509_PUBKEY(request));
+    }
     challenges_add(request, wanted);
     if (wanted->plain_extension_too) {
         pki_csr_t plain = {.microsoft = !wanted->microsoft};

@@ -75,6 +75,7 @@ typedef struct pki_csr_t {
     bool microsoft;                  /* in Microsoft's attribute */
     bool plain_extension_too;        /* a second, harmless extensionRequest in front */
     bool broken_extensions;          /* an extensionRequest that is none */
+    bool no_null;                    /* the RSA key's AlgorithmIdentifier has no parameters at all */
 } pki_csr_t;
 
 bytes_t pki_csr_make(pki_t *pki, const pki_csr_t *wanted, apr_pool_t *pool);

@@ -102,7 +102,8 @@ static void forms_of_success(void **state)
                  {"ok/several recipients", good},
                  {"ok/BER, OAEP, 3DES, SHA-1", good},
                  {"ok/texts as UTF8String, as Go writes some", good},
-                 {"ok/texts as IA5String", good}};
+                 {"ok/texts as IA5String", good},
+                 {"ok/the certificate twice", good}};
     unsigned i = 0;
 
     (void)state;
@@ -122,6 +123,7 @@ static void forms_of_success(void **state)
     cases[10].message.digest = "SHA-1";
     cases[11].message.texts_type = V_ASN1_UTF8STRING;
     cases[12].message.texts_type = V_ASN1_IA5STRING;
+    cases[13].message.plain = pki_degenerate_make(pki, issued, pki->ca, issued, pool);
     for (i = 0; i < COUNT(cases); i++) {
         scep_answer_t *answer = open_expecting(cases[i].name, &cases[i].message, PROBLEM_NONE);
 
@@ -351,6 +353,34 @@ static void wrong_keys(void **state)
     assert_null(open_expecting("fail/none at all", &message, PROBLEM_CA_WRONG_KEY)->facts.serial);
 }
 
+/* A CA that takes the CSR's key apart writes it as it likes. */
+static void keys_encoded_anew(void **state)
+{
+    pki_csr_t wanted = {.key = pki->device_key, .no_null = true};
+    pki_certificate_t second = leaf();
+    pki_certificate_t other = leaf();
+    pki_message_t message;
+    scep_relay_t *usual = relay;
+    scep_relay_t bare = *relay;
+    csr_t csr;
+    const char *why = NULL;
+
+    (void)state;
+    assert_int_equal(csr_open(&csr, pki->engine, pki_csr_make(pki, &wanted, pool), pool, &why), APR_SUCCESS);
+    assert_false(bytes_equal(csr.spki, relay->spki));
+    bare.spki = csr.spki;
+    relay = &bare;
+    message = pki_answer(pki, relay, pki_degenerate_make(pki, pki->ca, issued, NULL, pool));
+    assert_string_equal(open_expecting("ok/with a NULL", &message, PROBLEM_NONE)->facts.serial, "1234");
+    second.serial = 0x5678;
+    message.plain = pki_degenerate_make(pki, issued, pki_certificate_make(pki, &second), NULL, pool);
+    open_expecting("fail/two with a NULL", &message, PROBLEM_CA_WRONG_KEY);
+    other.key = pki->other_key;
+    message.plain = pki_degenerate_make(pki, pki_certificate_make(pki, &other), pki->root, NULL, pool);
+    open_expecting("fail/another key", &message, PROBLEM_CA_WRONG_KEY);
+    relay = usual;
+}
+
 static void certificates(void **state)
 {
     struct {
@@ -415,6 +445,7 @@ int main(void)
         cmocka_unit_test(other_transactions),
         cmocka_unit_test(garbage),
         cmocka_unit_test(wrong_keys),
+        cmocka_unit_test(keys_encoded_anew),
         cmocka_unit_test(certificates),
         cmocka_unit_test(long_texts_are_cut),
     };

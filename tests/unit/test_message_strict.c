@@ -215,6 +215,20 @@ static void challenges(void **state)
     }
 }
 
+/* As devices that leave out the NULL write it in one place and not in the other. */
+static void same_key_in_other_bytes(void **state)
+{
+    pki_csr_t bare = {.key = pki->device_key, .no_null = true};
+    pki_csr_t foreign = {.key = pki->other_key, .no_null = true};
+    pki_message_t message = pki_request(pki, pki_csr_make(pki, &bare, pool));
+
+    (void)state;
+    expect("ok/CSR's key without NULL", pki_message_make(pki, &message, pool), PROBLEM_NONE, GOOD);
+    message.plain = pki_csr_make(pki, &foreign, pool);
+    expect("fail/another key without NULL", pki_message_make(pki, &message, pool), PROBLEM_BAD_ENVELOPE,
+           SCEP_BAD_MESSAGE_CHECK);
+}
+
 /* A message whose signer's certificate has another key than the one that signed: what is refused for its key is refused
  * first. */
 static void signer_key(const char *name, EVP_PKEY *key, problem_t problem, int answer)
@@ -329,7 +343,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),         cmocka_unit_test(challenges), cmocka_unit_test(keys_of_signers),
         cmocka_unit_test(elliptic_keys), cmocka_unit_test(small_keys), cmocka_unit_test(separate_certificates),
-        cmocka_unit_test(texts_of_other_types),
+        cmocka_unit_test(texts_of_other_types), cmocka_unit_test(same_key_in_other_bytes),
     };
     int failed = 0;
 
