@@ -47,7 +47,9 @@ void handler_reply_headers(request_rec *r, const reply_t *reply)
     r->content_languages = NULL;
     r->status = reply->http_status;
     r->status_line = NULL;
-    ap_set_content_type(r, reply->content_type);
+    /* As a header: to a type that core knows of, AddDefaultCharset would add, and devices compare the whole of it. */
+    r->content_type = NULL;
+    apr_table_setn(r->headers_out, "Content-Type", reply->content_type);
     ap_set_content_length(r, (apr_off_t)reply->body.len);
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
     if (reply->retry_after) {

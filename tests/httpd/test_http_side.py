@@ -51,6 +51,23 @@ def test_nothing_is_compressed(site, start_gateway, devices):
     assert "content-encoding" not in answer.headers and answer.body[:1] == b"\x30"
 
 
+def test_types_stay_as_they_are(site, start_gateway, devices):
+    """AddDefaultCharset, which Red Hat's httpd.conf has, and types for URLs: some devices take exactly the RFC's types."""
+    gateway = start_gateway([site.profile("/scep")], modules=["mime"],
+                            before="AddDefaultCharset UTF-8\nTypesConfig /dev/null\nAddType text/html .exe\n")
+    path = "/scep/pkiclient.exe"
+    for _ in ("the CA is asked", "it is known"):
+        assert client.request(gateway.port, "GET", f"{path}?operation=GetCACaps").headers["content-type"] == "text/plain"
+    answer = client.request(gateway.port, "GET", f"{path}?operation=GetCACert")
+    assert answer.headers["content-type"] == "application/x-x509-ca-ra-cert"
+    (message,) = devices(gateway.profiles[0])
+    answer = message.post(gateway.port, path)
+    check.success(message, answer)
+    assert answer.headers["content-type"] == "application/x-pki-message"
+    answer = client.request(gateway.port, "GET", f"{path}?operation=Nonsense")
+    assert answer.headers["content-type"] == "text/plain; charset=us-ascii"
+
+
 def test_range_and_conditions_are_ignored(site, start_gateway, devices):
     profile = site.profile("/scep")
     gateway = start_gateway([profile])
