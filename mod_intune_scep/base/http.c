@@ -495,6 +495,8 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     failure = http_failure_of(call->handle, code, call->words, call->request->url, call->client->settings.proxy);
     if (failure == HTTP_FAILED_PROXY_PASSWORD && code == CURLE_OK)
         answer->failure_text = "HTTP 407 Proxy Authentication Required";
+    else if (code == CURLE_WRITE_ERROR)
+        answer->failure_text = "what came compressed cannot be unpacked";
     else if (failure != HTTP_OK && code == CURLE_OK)
         answer->failure_text = "no HTTP status of three digits";
     else if (failure != HTTP_OK)

@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { RULES_MAX = 64, SEEN_MAX = 1024, CONNECTIONS_MAX = 256, REQUEST_MAX = 64 * 1024, POLL_MS = 50 };
+enum { RULES_MAX = 96, SEEN_MAX = 1024, CONNECTIONS_MAX = 256, REQUEST_MAX = 64 * 1024, POLL_MS = 50 };
 
 typedef struct rule_t {
     const char *path;

@@ -122,6 +122,8 @@ static const answer_case_t answers[] = {
     {"ok/as it is, and said to be", CODED("identity", "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
     {"unreachable/said to be compressed", CODED("gzip", "{\"code\":\"Success\"}"), PROBLEM_INTUNE_UNREACHABLE, NULL,
      "encoding"},
+    {"unreachable/bytes behind what is compressed", CODED("gzip", SUCCESS_IN_GZIP "xx"), PROBLEM_INTUNE_UNREACHABLE, NULL,
+     "cannot be unpacked"},
     {"unreachable/compressed by whatever", CODED("shrunk", "{\"code\":\"Success\"}"), PROBLEM_INTUNE_UNREACHABLE, NULL,
      "encoding"},
     {"ok/other 2xx", STATUS(201, "{\"code\":\"Success\"}"), PROBLEM_NONE, NULL, NULL},
