@@ -111,6 +111,19 @@ static bool certificate_was_refused(const char *words)
     return false;
 }
 
+/* The connection went away during the handshake, and nobody said that anything was wrong with it. */
+static bool handshake_was_dropped(CURLcode code, const char *words)
+{
+    static const char *const ends[] = {"Connection reset", "SSL_ERROR_SYSCALL", "unexpected eof"};
+    size_t i;
+
+    for (i = 0; code == CURLE_SSL_CONNECT_ERROR && i < sizeof(ends) / sizeof(ends[0]); i++) {
+        if (strstr(words, ends[i]))
+            return true;
+    }
+    return false;
+}
+
 /* "Failed to connect to HOST port PORT": those of the proxy, where there is one. */
 static bool words_name_server(const char *words, const char *url)
 {
@@ -177,6 +190,8 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
         return HTTP_FAILED_PROXY;
     if ((failure == HTTP_FAILED_DROPPED || failure == HTTP_FAILED_TLS) && certificate_was_refused(words))
         return HTTP_FAILED_CLIENT_CERTIFICATE;
+    if (handshake_was_dropped(code, words))
+        return HTTP_FAILED_DROPPED;
     /* curl's words for an answer that is not HTTP, or whose headers begin in the middle, are those for mistakes of ours. */
     if ((code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_BAD_FUNCTION_ARGUMENT) && sent_after > 0)
         return HTTP_FAILED_DROPPED;

@@ -11,11 +11,14 @@
 
 #include <apr_general.h>
 #include <apr_strings.h>
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static char folder[] = "/tmp/iscep-http-XXXXXX";
@@ -142,6 +145,55 @@ static http_answer_t call_tls(SSL_CTX *context, const http_settings_t *settings)
     return answer;
 }
 
+typedef struct dropper_t {
+    int socket;
+    bool listens; /* for the client's first words */
+    bool resets;
+} dropper_t;
+
+static void *drop_one(void *data)
+{
+    static const struct linger at_once = {1, 0};
+    const dropper_t *dropper = data;
+    char bytes[4096];
+    int connection = accept(dropper->socket, NULL, NULL);
+
+    if (dropper->listens)
+        (void)!recv(connection, bytes, sizeof(bytes), 0);
+    if (dropper->resets)
+        setsockopt(connection, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
+    close(connection);
+    return NULL;
+}
+
+/* A load balancer that restarts, or a firewall: it may go better in a moment, unlike with a TLS that does not fit. */
+static void dropped_handshake_is_a_dropped_connection(void **state)
+{
+    static const dropper_t kinds[] = {{0, true, true}, {0, true, false}, {0, false, true}};
+    http_client_t *client = call_plain_client(1);
+    apr_size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof(address);
+        dropper_t dropper = kinds[i];
+        pthread_t thread;
+
+        dropper.socket = socket(AF_INET, SOCK_STREAM, 0);
+        assert_int_equal(bind(dropper.socket, (struct sockaddr *)&address, length), 0);
+        assert_int_equal(listen(dropper.socket, 1), 0);
+        assert_int_equal(getsockname(dropper.socket, (struct sockaddr *)&address, &length), 0);
+        assert_int_equal(pthread_create(&thread, NULL, drop_one, &dropper), 0);
+        call_assert_failure(call_url(client,
+                                     apr_psprintf(call_pool, "https://127.0.0.1:%d/", ntohs(address.sin_port)),
+                                     CALL_PLENTY_MS, call_pool),
+                            HTTP_FAILED_DROPPED);
+        pthread_join(thread, NULL);
+        close(dropper.socket);
+    }
+}
+
 static void tls_is_verified(void **state)
 {
     http_settings_t trusting = {.max_handles = 1, .ca_file = in_folder("ca.pem")}, plain = {.max_handles = 1};
@@ -217,6 +269,7 @@ static int run(void)
         HTTP_TEST(environment_is_honoured_unless_told),
         HTTP_TEST(proxy_gets_its_password),
         HTTP_TEST(proxy_failures_are_the_proxys),
+        HTTP_TEST(dropped_handshake_is_a_dropped_connection),
         HTTP_TEST(tls_is_verified),
         HTTP_TEST(tls_is_at_least_1_2),
         HTTP_TEST(client_certificate_is_presented),
