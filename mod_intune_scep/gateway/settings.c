@@ -5,6 +5,7 @@
 #include "settings.h"
 
 #include "base/secret.h"
+#include "base/text.h"
 #include "scep/engine.h"
 #include "scep/http_side.h"
 
@@ -61,12 +62,11 @@ static const char *check_TEXT(const setting_facts_t *facts, const char *value, a
         return apr_psprintf(pool, "%s must have %ld to %ld characters, not %" APR_SIZE_T_FMT, facts->name,
                             facts->low, facts->high, length);
     }
-    for (const char *c = value; *c; c++) {
-        if (apr_iscntrl(*c)) {
-            return apr_psprintf(pool, "%s must not hold control characters", facts->name);
-        }
+    const char *wrong = strcmp(text_cut_utf8(pool, value, length), value) ? "be UTF-8, as JSON is" : NULL;
+    for (const char *c = value; *c && !wrong; c++) {
+        wrong = apr_iscntrl(*c) ? "not hold control characters" : NULL;
     }
-    return NULL;
+    return wrong ? apr_psprintf(pool, "%s must %s", facts->name, wrong) : NULL;
 }
 
 /* Words become part of URLs. */

@@ -38,6 +38,8 @@ static const case_t cases[] = {
     {"ok/word", SETTING_TENANT, "contoso-1.example_x", NULL, "contoso-1.example_x"},
     {"fail/word", SETTING_TENANT, "a/b", NULL, "letters, digits"},
     {"fail/control", SETTING_PROVIDER, "a\x1b", NULL, "control characters"},
+    {"ok/UTF-8", SETTING_CA_CONFIGURATION, "caf\xc3\xa9", NULL, "caf\xc3\xa9"},
+    {"fail/Latin-1", SETTING_CA_CONFIGURATION, "caf\xe9", NULL, "IntuneScepCAConfiguration must be UTF-8"},
     {"fail/empty", SETTING_TENANT, "", NULL, "1 to 128 characters, not 0"},
     {"ok/relative path", SETTING_RA_KEY, "conf/ra.key", NULL, "/etc/httpd/conf/ra.key"},
     {"ok/absolute path", SETTING_RA_KEY, "/a/../b", NULL, "/b"},
