@@ -35,6 +35,15 @@ int handler_map_to_storage(request_rec *r)
     return uri && !strcmp(uri, r->uri) ? OK : DECLINED;
 }
 
+/* What has no file and no handler goes to FallbackResource, if there is one in the server. */
+int handler_fixups(request_rec *r)
+{
+    if (!r->handler && settings_of_request(r)) {
+        r->handler = "intune-scep";
+    }
+    return DECLINED;
+}
+
 void handler_reply_headers(request_rec *r, const reply_t *reply)
 {
     static const char *const OF_CA[] = {"WWW-Authenticate", "Proxy-Authenticate", "Location", "Set-Cookie"};

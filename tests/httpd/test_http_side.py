@@ -274,6 +274,17 @@ def test_other_handlers_have_no_say(site, start_gateway, devices, handler):
     enrol(gateway, devices, gateway.profiles[0])
 
 
+@pytest.mark.parametrize("fallback", ["FallbackResource /static.txt\n", "DirectoryIndex static.txt\n"],
+                         ids=["FallbackResource", "DirectoryIndex"])
+def test_pages_for_missing_files_have_no_say(site, start_gateway, devices, fallback):
+    """As many web applications ask for them: the location has no files, and yet nothing is missing."""
+    gateway = start_gateway([site.profile("/scep")], modules=["dir"], before=fallback)
+    for path in ("/scep", "/scep/", "/scep/pkiclient.exe"):
+        (message,) = devices(gateway.profiles[0])
+        check.success(message, message.post(gateway.port, path))
+        check.success(message, message.get(gateway.port, path))
+
+
 def test_location_match(site, start_gateway, devices):
     profile = site.profile("/scep")
     text = profile.config().replace('<Location "/scep">', '<LocationMatch "^/(scep|mscep)(/|$)">')
