@@ -24,6 +24,63 @@ const char *scep_with_errors(const char *why, apr_pool_t *pool)
     return *errors ? apr_pstrcat(pool, why, ": ", errors, NULL) : why;
 }
 
+/* The place behind one element of BER; NULL where there is none. */
+static const unsigned char *element_skip(const unsigned char *at, const unsigned char *end, int depth)
+{
+    long len = 0;
+    int tag = 0;
+    int class = 0;
+    int form = depth > 0 ? ASN1_get_object(&at, &len, &tag, &class, end - at) : 0x80;
+
+    if (form & 0x80) {
+        return NULL;
+    }
+    if (!(form & 1)) {
+        return at + len;
+    }
+    while (at && end - at >= 2 && (at[0] || at[1])) {
+        at = element_skip(at, end, depth - 1);
+    }
+    return at && end - at >= 2 ? at + 2 : NULL;
+}
+
+/* The first element in this one, of whatever length; NULL where there is none. */
+static const unsigned char *element_enter(const unsigned char *at, const unsigned char *end)
+{
+    long len = 0;
+    int tag = 0;
+    int class = 0;
+
+    return at && !(ASN1_get_object(&at, &len, &tag, &class, end - at) & 0x80) ? at : NULL;
+}
+
+/*
+ * Whether a SignedData names so few digests that all of them may be computed. OpenSSL does that, whichever of them the
+ * signer uses, by a chain of filters that call each other: thousands take seconds, and more stack than a thread has. It
+ * has no getter for them.
+ */
+static bool digests_are_few(bytes_t der)
+{
+    enum { DIGESTS_MAX = 8, DEPTH_MAX = 8 };
+    const unsigned char *end = der.data + der.len;
+    const unsigned char *at = element_enter(der.data, end);
+    const unsigned char *set = NULL;
+    int count = 0;
+
+    /* behind the contentType, in the SignedData; behind its version, in the SET */
+    at = at ? element_enter(element_skip(at, end, DEPTH_MAX), end) : NULL;
+    at = element_enter(at, end);
+    set = at ? element_skip(at, end, DEPTH_MAX) : NULL;
+    end = set ? element_skip(set, end, DEPTH_MAX) : NULL;
+    at = end ? element_enter(set, end) : NULL;
+    while (at && end - at >= 2 && (at[0] || at[1]) && count <= DIGESTS_MAX) {
+        at = element_skip(at, end, DEPTH_MAX);
+        count++;
+    }
+    ERR_clear_error();
+    return at && count <= DIGESTS_MAX;
+}
+
 /** Reads a SignedData with one SignerInfo. Nothing is verified yet. NULL, or what is wrong. */
 const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t der, apr_pool_t *pool)
 {
@@ -38,6 +95,9 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     }
     if (OBJ_obj2nid(CMS_get0_type(outer->cms)) != NID_pkcs7_signed) {
         return "it is not a SignedData";
+    }
+    if (!digests_are_few(der)) {
+        return "it names more digests than one signer needs";
     }
     signer_infos = CMS_get0_SignerInfos(outer->cms);
     if (!signer_infos || sk_CMS_SignerInfo_num(signer_infos) != 1) {

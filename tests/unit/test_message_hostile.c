@@ -304,6 +304,68 @@ static void all_failures_after_decryption_are_one(void **state)
     expect_bad_envelope("fail/no envelope", &good);
 }
 
+/* A message in BER that names more digests, so many times SHA-512, behind the one that it needs. */
+static bytes_t with_digests(bytes_t message, unsigned more, bool indefinite)
+{
+    static const unsigned char sha512[] = {0x30, 0x0b, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3};
+    enum { BEFORE = 20, HEAD = 6, END = 2 }; /* the lengths of what is around the SET are indefinite */
+    apr_size_t first = message.data[BEFORE + 1];
+    apr_size_t inside = first + more * sizeof(sha512);
+    unsigned char *made = apr_palloc(pool, message.len + HEAD + more * sizeof(sha512) + END);
+    unsigned char *at = made + BEFORE;
+    bytes_t bytes = {made, 0};
+    unsigned i = 0;
+
+    assert_int_equal(message.data[BEFORE], 0x31);
+    memcpy(made, message.data, BEFORE);
+    *at++ = 0x31;
+    *at++ = indefinite ? 0x80 : 0x83;
+    for (i = 3; i-- > 0 && !indefinite;) {
+        *at++ = (unsigned char)(inside >> (8 * i));
+    }
+    memcpy(at, message.data + BEFORE + 2, first);
+    at += first;
+    for (i = 0; i < more; i++, at += sizeof(sha512)) {
+        memcpy(at, sha512, sizeof(sha512));
+    }
+    memset(at, 0, END);
+    at += indefinite ? END : 0;
+    memcpy(at, message.data + BEFORE + 2 + first, message.len - BEFORE - 2 - first);
+    bytes.len = (apr_size_t)(at - made) + message.len - BEFORE - 2 - first;
+    return bytes;
+}
+
+/* OpenSSL computes all that are named, and thousands would take seconds, and more stack than a thread has. */
+static void digests_without_end(void **state)
+{
+    static const struct {
+        const char *name;
+        unsigned more;
+        bool indefinite;
+        problem_t problem;
+    } cases[] = {
+        {"ok/eight", 7, false, PROBLEM_NONE},         {"ok/eight, indefinite length", 7, true, PROBLEM_NONE},
+        {"fail/nine", 8, false, PROBLEM_NOT_SCEP},    {"fail/nine, indefinite length", 8, true, PROBLEM_NOT_SCEP},
+        {"fail/75000", 75000, false, PROBLEM_NOT_SCEP}, {"fail/75000, indefinite length", 75000, true, PROBLEM_NOT_SCEP},
+    };
+    pki_message_t message = pki_request(pki, csr);
+    unsigned i = 0;
+
+    (void)state;
+    message.ber = true;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bytes_t der = with_digests(pki_message_make(pki, &message, pool), cases[i].more, cases[i].indefinite);
+        scep_request_t *request = NULL;
+        result_t *result = result_make(pool);
+
+        scep_request_open(&request, pki->identity, &pki->policy, der, pool, result);
+        pki_look(pki, der);
+        print_message("%s: %s\n", cases[i].name, result->detail ? result->detail : "");
+        assert_int_equal(result->problem, cases[i].problem);
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +374,7 @@ int main(void)
         cmocka_unit_test(mutants_of_an_answer),
         cmocka_unit_test(flipped_bits_tell_nothing),
         cmocka_unit_test(all_failures_after_decryption_are_one),
+        cmocka_unit_test(digests_without_end),
     };
     int failed = 0;
 
