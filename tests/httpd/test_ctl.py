@@ -556,8 +556,9 @@ def test_decode_with_the_key(profile, devices, scratch):
 
 
 BREAKS = ["signature", "digest", "envelope", "envelope-start", "rsa", "recipient", "csr-signature", "csr-key", "not-a-csr",
-          "no-challenge", "two-challenges", "two-values", "sid", "no-transaction", "no-nonce", "no-type", "double-type", "two-signers",
-          "trailing", "empty-envelope", "no-content", "truncated", "long-transaction", "control-transaction"]
+          "no-challenge", "two-challenges", "two-values", "sid", "two-extension-lists", "extension-twice", "no-transaction",
+          "no-nonce", "no-type", "double-type", "two-signers", "trailing", "empty-envelope", "no-content", "truncated",
+          "long-transaction", "control-transaction"]
 
 
 @pytest.mark.parametrize("what", BREAKS)

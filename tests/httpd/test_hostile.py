@@ -13,10 +13,12 @@ BREAKS = {
     "signature": "fail 1", "digest": "fail 1",
     "envelope": "fail 1", "rsa": "fail 1", "recipient": "fail 1",
     "csr-signature": "fail 1", "csr-key": "fail 1", "not-a-csr": "fail 1", "empty-envelope": "fail 1",
-    "no-challenge": "fail 2", "two-challenges": "fail 2", "sid": "fail 2",
+    "no-challenge": "fail 2", "two-challenges": "fail 2", "sid": "fail 2", "two-extension-lists": "fail 2",
+    "extension-twice": "fail 2",
     "no-transaction": 400, "no-nonce": 400, "no-type": 400, "double-type": 400, "two-signers": 400, "trailing": 400,
     "truncated": 400, "long-transaction": 400, "control-transaction": 400,
 }
+AFTER_PROOF = {"no-challenge": 1014, "two-challenges": 1015, "sid": 1016, "two-extension-lists": 1033, "extension-twice": 1033}
 AFTER_DECRYPTION = ("envelope", "rsa", "recipient", "csr-signature", "csr-key", "not-a-csr")
 
 
@@ -124,9 +126,8 @@ def test_other_methods(gateway, method):
 def test_broken_message(gateway, profile, devices, what):
     (message,) = devices(profile, challenge=what != "no-challenge", break_=what)
     assert outcome(message, message.post(gateway.port)) == BREAKS[what]
-    if what in ("no-challenge", "two-challenges", "sid", *AFTER_DECRYPTION):
-        problem = {"no-challenge": 1014, "two-challenges": 1015, "sid": 1016}.get(what, 1012)
-        check.final_line(gateway, problem, message)
+    if BREAKS[what] == "fail 2" or what in AFTER_DECRYPTION:
+        check.final_line(gateway, AFTER_PROOF.get(what, 1012), message)
     assert outcome(message, message.get(gateway.port)) == BREAKS[what]
 
 

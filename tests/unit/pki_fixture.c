@@ -196,29 +196,56 @@ pki_t *pki_make(apr_pool_t *pool)
     return pki;
 }
 
-static X509_ATTRIBUTE *extensions_attribute(const pki_csr_t *wanted, const char *oid)
+static void extensions_value_add(X509_ATTRIBUTE *attribute, const char *oid, int count, int type)
 {
     X509_EXTENSIONS *extensions = sk_X509_EXTENSION_new_null();
-    X509_ATTRIBUTE *attribute = NULL;
     unsigned char *der = NULL;
     int len = 0;
-    int nid = wanted->microsoft ? NID_ms_ext_req : NID_ext_req;
+    int i = 0;
 
-    must(extensions && sk_X509_EXTENSION_push(extensions, unknown_extension(oid, 0)));
+    must(extensions);
+    for (i = 0; i < count; i++) {
+        must(sk_X509_EXTENSION_push(extensions, unknown_extension(i == 1 ? "1.2.3.4.6" : oid, 0)));
+    }
     len = i2d_X509_EXTENSIONS(extensions, &der);
-    must(len > 0);
-    attribute = X509_ATTRIBUTE_create_by_NID(
-        NULL, nid, wanted->broken_extensions ? V_ASN1_OCTET_STRING : V_ASN1_SEQUENCE, der, len);
-    must(attribute);
+    must(len > 0 && X509_ATTRIBUTE_set1_data(attribute, type, der, len));
     OPENSSL_free(der);
     sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+}
+
+/* Added under a type of its own, since OpenSSL adds none twice, and then changed in place. */
+static X509_ATTRIBUTE *extensions_attribute_add(X509_REQ *request, int nid)
+{
+    ASN1_OBJECT *object = OBJ_txt2obj("1.2.3.4.7", 1);
+    X509_ATTRIBUTE *attribute = X509_ATTRIBUTE_create_by_OBJ(NULL, object, 0, NULL, -1);
+
+    must(attribute && X509_REQ_add1_attr(request, attribute));
+    X509_ATTRIBUTE_free(attribute);
+    ASN1_OBJECT_free(object);
+    attribute = X509_REQ_get_attr(request, X509_REQ_get_attr_count(request) - 1);
+    must(X509_ATTRIBUTE_set1_object(attribute, OBJ_nid2obj(nid)));
     return attribute;
 }
 
-static void csr_attribute_add(X509_REQ *request, X509_ATTRIBUTE *attribute)
+static void extensions_add(X509_REQ *request, const pki_csr_t *wanted)
 {
-    must(attribute && X509_REQ_add1_attr(request, attribute));
-    X509_ATTRIBUTE_free(attribute);
+    int nid = wanted->microsoft ? NID_ms_ext_req : NID_ext_req;
+    int other = wanted->microsoft ? NID_ext_req : NID_ms_ext_req;
+    X509_ATTRIBUTE *attribute = NULL;
+
+    if (wanted->list_too != PKI_NO_LIST) {
+        attribute = extensions_attribute_add(request, wanted->list_too == PKI_HARMLESS_LIST ? other : nid);
+        if (wanted->list_too != PKI_LIST_WITHOUT_VALUE) {
+            extensions_value_add(attribute, "1.2.3.4.5", 1, V_ASN1_SEQUENCE);
+        }
+    }
+    if (wanted->extension) {
+        if (wanted->list_too != PKI_LIST_IN_IT) {
+            attribute = extensions_attribute_add(request, nid);
+        }
+        extensions_value_add(attribute, wanted->extension, wanted->extension_twice ? 3 : 1,
+                             wanted->broken_extensions ? V_ASN1_OCTET_STRING : V_ASN1_SEQUENCE);
+    }
 }
 
 /*
@@ -260,14 +287,7 @@ bytes_t pki_csr_make(pki_t *pki, const pki_csr_t *wanted, apr_pool_t *pool)
     name_set(name, wanted->subject ? wanted->subject : "device");
     must(X509_REQ_set_subject_name(request, name) && X509_REQ_set_pubkey(request, wanted->key));
     challenges_add(request, wanted);
-    if (wanted->plain_extension_too) {
-        pki_csr_t plain = {.microsoft = !wanted->microsoft};
-
-        csr_attribute_add(request, extensions_attribute(&plain, "1.2.3.4.5"));
-    }
-    if (wanted->extension) {
-        csr_attribute_add(request, extensions_attribute(wanted, wanted->extension));
-    }
+    extensions_add(request, wanted);
     must(X509_REQ_sign(request, wanted->signer ? wanted->signer : wanted->key, digest));
     len = i2d_X509_REQ(request, &der);
     must(len > 0);
