@@ -5,9 +5,13 @@
 #include "parts.h"
 
 #include <apr_strings.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
+
+/* One is what there is to list; some clients list what they might have used. */
+enum { DIGESTS_MOST = 8 };
 
 static const char *object_print(const ASN1_OBJECT *object, apr_pool_t *pool)
 {
@@ -24,6 +28,59 @@ const char *scep_with_errors(const char *why, apr_pool_t *pool)
     return *errors ? apr_pstrcat(pool, why, ": ", errors, NULL) : why;
 }
 
+/* Into the element at `at`, which must be constructed; of one without a length `end` stays that of what is around it. */
+static bool step_in(const unsigned char **at, const unsigned char **end, int wanted)
+{
+    long len = 0;
+    int tag = 0;
+    int class = 0;
+    int form = ASN1_get_object(at, &len, &tag, &class, *end - *at);
+
+    if (form & 0x80 || !(form & V_ASN1_CONSTRUCTED) || (tag | class) != wanted) {
+        return false;
+    }
+    *end = form & 1 ? *end : *at + len;
+    return true;
+}
+
+/* Over the element at `at`, which must have a length. */
+static bool step_over(const unsigned char **at, const unsigned char *end)
+{
+    long len = 0;
+    int tag = 0;
+    int class = 0;
+
+    if (ASN1_get_object(at, &len, &tag, &class, end - *at) & 0x81) {
+        return false;
+    }
+    *at += len;
+    return true;
+}
+
+/*
+ * OpenSSL computes each digest that a SignedData lists over the whole of its content, whether the signer uses it or not,
+ * in a row of filters each of which calls the next: thousands of them, which nobody has signed, take seconds and the
+ * thread's stack. It has no getter for them.
+ */
+static bool digests_are_few(bytes_t der)
+{
+    const unsigned char *at = der.data;
+    const unsigned char *end = der.data + der.len;
+    int count = 0;
+
+    if (der.len > LONG_MAX || !step_in(&at, &end, V_ASN1_SEQUENCE) || !step_over(&at, end) ||
+        !step_in(&at, &end, V_ASN1_CONTEXT_SPECIFIC) || !step_in(&at, &end, V_ASN1_SEQUENCE) || !step_over(&at, end) ||
+        !step_in(&at, &end, V_ASN1_SET)) {
+        return false;
+    }
+    while (at < end && *at != V_ASN1_EOC) {
+        if (++count > DIGESTS_MOST || !step_over(&at, end)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /** Reads a SignedData with one SignerInfo. Nothing is verified yet. NULL, or what is wrong. */
 const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t der, apr_pool_t *pool)
 {
@@ -38,6 +95,9 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     }
     if (OBJ_obj2nid(CMS_get0_type(outer->cms)) != NID_pkcs7_signed) {
         return "it is not a SignedData";
+    }
+    if (!digests_are_few(der)) {
+        return "it lists too many digest algorithms";
     }
     signer_infos = CMS_get0_SignerInfos(outer->cms);
     if (!signer_infos || sk_CMS_SignerInfo_num(signer_infos) != 1) {

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness import check, client, log
+from harness import check, client, handmade, log, pki
 
 OURS = r"ISCEP10\d\d: "
 # break: what the device gets, as HTTP status or "fail N"
@@ -65,6 +65,18 @@ def test_not_scep(gateway, body):
     answer = post(gateway, body)
     assert answer.status == 400 and answer.headers["content-type"].startswith("text/plain")
     assert "no-store" in answer.headers["cache-control"] and "script" not in answer.text
+
+
+TOO_MANY_DIGESTS = "ISCEP1001: .*too many digest algorithms"
+
+
+@pytest.mark.parametrize("digests, allowed", [(0, True), (8, True), (9, False), (4500, False)])
+def test_many_digests(gateway, scratch, digests, allowed):
+    """Anybody can list them, and OpenSSL would compute each over the whole content, on a stack that grows with them."""
+    signer = handmade.Signer(*pki.Authority(scratch / "own").issue("own"))
+    before = len(gateway.lines(TOO_MANY_DIGESTS))
+    assert post(gateway, signer.sign(b"0" * 60000, digests)).status == (200 if allowed else 400)
+    assert len(gateway.lines(TOO_MANY_DIGESTS)) - before == (0 if allowed else 1)
 
 
 @pytest.mark.parametrize("size", [131073, 1048576])

@@ -79,13 +79,13 @@ class Signer:
                   "1.2.840.113549.1.9.4": tlv(OCTETS, hashlib.sha256(content).digest())}
         return b"".join(sorted(tlv(SEQUENCE, oid(name), tlv(SET, value)) for name, value in wanted.items()))
 
-    def sign(self, content):
-        """A SignedData over these bytes."""
+    def sign(self, content, digests=1):
+        """A SignedData over these bytes; so many digests are listed, which no signature covers."""
         attributes = self._attributes(content)
         signature = self.key.sign(tlv(SET, attributes), padding.PKCS1v15(), hashes.SHA256())
         info = tlv(SEQUENCE, VERSION_1, _name_and_serial(self.certificate), SHA256, tlv(CONTEXT, attributes), RSA,
                    tlv(OCTETS, signature))
         certificate = self.certificate.public_bytes(serialization.Encoding.DER)
         return tlv(SEQUENCE, SIGNED, tlv(CONTEXT, tlv(
-            SEQUENCE, VERSION_1, tlv(SET, SHA256), tlv(SEQUENCE, DATA, tlv(CONTEXT, tlv(OCTETS, content))),
+            SEQUENCE, VERSION_1, tlv(SET, SHA256 * digests), tlv(SEQUENCE, DATA, tlv(CONTEXT, tlv(OCTETS, content))),
             tlv(CONTEXT, certificate), tlv(SET, info))))
