@@ -9,9 +9,11 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
+#include <openssl/x509v3.h>
+#include <stdint.h>
 
-/* One is what there is to list; some clients list what they might have used. */
-enum { DIGESTS_MOST = 8 };
+/* One digest is what there is to list; some clients list what they might have used. Names: bytes. */
+enum { DIGESTS_MOST = 8, NAMES_MOST = 65536 };
 
 static const char *object_print(const ASN1_OBJECT *object, apr_pool_t *pool)
 {
@@ -81,6 +83,44 @@ static bool digests_are_few(bytes_t der)
     return true;
 }
 
+/* What setup_dp() makes of the issuer's name, in bytes. */
+static uint64_t names_of(X509 *certificate)
+{
+    CRL_DIST_POINTS *points = X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL);
+    size_t name = 0;
+    uint64_t relative = 0;
+    int i = 0;
+
+    for (i = 0; i < sk_DIST_POINT_num(points); i++) {
+        const DIST_POINT_NAME *point = sk_DIST_POINT_value(points, i)->distpoint;
+
+        relative += point && point->type == 1;
+    }
+    CRL_DIST_POINTS_free(points);
+    return X509_NAME_get0_der(X509_get_issuer_name(certificate), NULL, &name) ? relative * name : UINT64_MAX;
+}
+
+/*
+ * As soon as OpenSSL looks at a certificate's extensions, it gives each distribution point whose name is relative a copy of
+ * the issuer's whole name, whoever made the certificate: a message could have them fill the machine's memory.
+ */
+static bool certificates_are_modest(CMS_ContentInfo *cms)
+{
+    STACK_OF(X509) *certificates = CMS_get1_certs(cms);
+    bool modest = true;
+    uint64_t names = 0;
+    int i = 0;
+
+    for (i = 0; modest && i < sk_X509_num(certificates); i++) {
+        uint64_t more = names_of(sk_X509_value(certificates, i));
+
+        modest = more <= NAMES_MOST - names;
+        names += modest ? more : 0;
+    }
+    sk_X509_pop_free(certificates, X509_free);
+    return modest;
+}
+
 /** Reads a SignedData with one SignerInfo. Nothing is verified yet. NULL, or what is wrong. */
 const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t der, apr_pool_t *pool)
 {
@@ -98,6 +138,9 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     }
     if (!digests_are_few(der)) {
         return "it lists too many digest algorithms";
+    }
+    if (!certificates_are_modest(outer->cms)) {
+        return "the distribution points of a certificate in it would take too much memory";
     }
     signer_infos = CMS_get0_SignerInfos(outer->cms);
     if (!signer_infos || sk_CMS_SignerInfo_num(signer_infos) != 1) {

@@ -79,6 +79,20 @@ def test_many_digests(gateway, scratch, digests, allowed):
     assert len(gateway.lines(TOO_MANY_DIGESTS)) - before == (0 if allowed else 1)
 
 
+TOO_MUCH_MEMORY = "ISCEP1001: .*distribution points of a certificate in it would take too much memory"
+
+
+@pytest.mark.parametrize("names, points, count, allowed", [(3, 4, 1, True), (1, 3000, 1, True), (1000, 2000, 1, False),
+                                                           (30, 100, 2, False)])
+def test_certificates_that_would_swell(gateway, scratch, names, points, count, allowed):
+    """OpenSSL copies the issuer's name for each relative distribution point: 100 kB could become gigabytes."""
+    signer = handmade.Signer(*pki.Authority(scratch / "own").issue("own"))
+    more = handmade.relative_certificate(signer.key, names, points) * count
+    before = len(gateway.lines(TOO_MUCH_MEMORY))
+    assert post(gateway, signer.sign(b"0", more=more)).status == (200 if allowed else 400)
+    assert len(gateway.lines(TOO_MUCH_MEMORY)) - before == (0 if allowed else 1)
+
+
 @pytest.mark.parametrize("size", [131073, 1048576])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_too_large(gateway, size, chunked):
