@@ -11,6 +11,7 @@
 #include <apr_errno.h>
 #include <apr_pools.h>
 #include <apr_time.h>
+#include <sys/types.h>
 
 typedef struct secret_t secret_t;
 
@@ -63,6 +64,12 @@ bool secret_source_refused(secret_source_t *source, apr_interval_time_t limit);
 
 /** Whether the specification is a literal secret (which the edge must blank out of the configuration tree). */
 bool secret_is_literal(const char *specification);
+
+/**
+ * Where root starts the server, who its processes will be: until this is said, root takes files of any owner for safe. Before
+ * there are threads.
+ */
+void secret_server_user(uid_t user);
 
 /**
  * Whether a file or directory is safe from others: not readable, writable or searchable by "others", not writable by

@@ -11,6 +11,25 @@
 
 enum { PATH_SHOWN = 512 };
 
+/* Set while the server starts, with one thread. */
+static uid_t server_user;
+static bool is_server_user_known;
+
+void secret_server_user(uid_t user)
+{
+    server_user = user;
+    is_server_user_known = true;
+}
+
+/* Root starts the server and gives its rights up later, to a user whom a tool may not know. */
+static bool owner_is_safe(uid_t owner, uid_t *wanted)
+{
+    uid_t self = geteuid();
+
+    *wanted = self != 0 ? self : server_user;
+    return owner == 0 || owner == *wanted || (self == 0 && !is_server_user_known);
+}
+
 static apr_status_t complain_errno(int code, const char *path, apr_pool_t *pool, const char **message)
 {
     char text[128];
@@ -35,15 +54,14 @@ static apr_status_t facts_check(const struct stat *facts, const char *path, bool
 {
     const char *shown = text_escape(pool, path, PATH_SHOWN);
     unsigned mode = (unsigned)facts->st_mode & 07777u;
-    uid_t self = geteuid();
+    uid_t wanted = 0;
     apr_status_t rv = kind_check(facts, path, directory, pool, message);
 
     if (rv != APR_SUCCESS)
         return rv;
-    /* Root starts the server and gives its rights up later, to a user that is not known here. */
-    if (self != 0 && facts->st_uid != 0 && facts->st_uid != self) {
+    if (!owner_is_safe(facts->st_uid, &wanted)) {
         *message = apr_psprintf(pool, "%s is owned by user %lu, not by root or user %lu: chown mends it", shown,
-                                (unsigned long)facts->st_uid, (unsigned long)self);
+                                (unsigned long)facts->st_uid, (unsigned long)wanted);
         return APR_EACCES;
     }
     if (mode & S_IRWXO) {

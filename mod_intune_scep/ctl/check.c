@@ -8,6 +8,7 @@
 
 #include <apr_file_info.h>
 #include <apr_strings.h>
+#include <apr_user.h>
 #include <json-c/json.h>
 #include <stdio.h>
 
@@ -124,6 +125,16 @@ static bool is_given(const check_all_t *all, setting_id_t id)
     return all->given->set[id].value != NULL;
 }
 
+/* As the server will look at the files of keys. */
+static void say_server_user(const conf_t *conf, apr_pool_t *pool)
+{
+    apr_uid_t user = 0;
+    apr_gid_t group = 0;
+    if (conf && conf->user && !apr_uid_get(&user, &group, conf->user, pool)) {
+        secret_server_user(user);
+    }
+}
+
 static void check_one(check_all_t *all, const conf_location_t *location)
 {
     check_t check = {.ctl = all->ctl, .pool = all->ctl->pool, .engine = all->engine};
@@ -145,6 +156,7 @@ static void check_one(check_all_t *all, const conf_location_t *location)
     check.unverified = location && !location->tls.verified;
     check.tls.ca_file = trust ? trust : location ? location->tls.ca_file : NULL;
     check.tls.client_certificate = client ? client : location ? location->tls.certificate : NULL;
+    say_server_user(all->conf, check.pool);
     json_object *object = check_run(&check, location ? location->name : "options", all->conf ? all->conf->faults : NULL,
                                     !values[OPTION_NO_STRANGER]);
     if (object) {

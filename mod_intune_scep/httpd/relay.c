@@ -372,8 +372,9 @@ static relay_t *relay_make(request_rec *r, const site_t *site, apr_size_t max, c
 
 /*
  * The query belongs into the URL for http and https, and into r->args for a balancer: mod_proxy ignores, or escapes, it
- * in the other place. What the device sent for itself, or said of its own body, is not the CA's business; and mod_proxy
- * refuses requests whose Max-Forwards has run out.
+ * in the other place. What the device sent for itself, or said of its own body, is not the CA's business; the last five make
+ * another request of this one at some servers, which the CA would take for ours; and mod_proxy refuses requests whose
+ * Max-Forwards has run out.
  */
 static int hand_over(request_rec *r, const char *backend, const char *query)
 {
@@ -396,7 +397,12 @@ static int hand_over(request_rec *r, const char *backend, const char *query)
                                                  "Range",
                                                  "TE",
                                                  "Transfer-Encoding",
-                                                 "Upgrade"};
+                                                 "Upgrade",
+                                                 "X-HTTP-Method",
+                                                 "X-HTTP-Method-Override",
+                                                 "X-Method-Override",
+                                                 "X-Original-URL",
+                                                 "X-Rewrite-URL"};
     for (size_t i = 0; i < sizeof(DEVICE_HEADERS) / sizeof(DEVICE_HEADERS[0]); i++) {
         apr_table_unset(r->headers_in, DEVICE_HEADERS[i]);
     }
@@ -544,6 +550,9 @@ int relay_next_ca(request_rec *r, const site_t *site)
     ap_add_output_filter(FILTER_PASS, passage, r, r->connection);
     become_get(r);
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
+    /* Whoever answers in the CA's place runs no script in a browser, where this host's pages are of the same origin. */
+    apr_table_setn(r->err_headers_out, "X-Content-Type-Options", "nosniff");
+    apr_table_setn(r->err_headers_out, "Content-Security-Policy", "default-src 'none'; sandbox");
     return hand_over(r, site->profile->backend, "operation=GetNextCACert");
 }
 

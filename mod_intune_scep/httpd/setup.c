@@ -184,7 +184,8 @@ static void check_state_dir(setup_t *setup)
     if (rv && !APR_STATUS_IS_EEXIST(rv)) {
         wrong = apr_psprintf(setup->pool, "the directory %s does not exist and cannot be made: %s", directory,
                              apr_strerror(rv, apr_palloc(setup->pool, 200), 200));
-    } else if (!rv && !geteuid() && chown(directory, ap_unixd_config.user_id, ap_unixd_config.group_id)) {
+    } else if (!rv && !geteuid() && lchown(directory, ap_unixd_config.user_id, ap_unixd_config.group_id)) {
+        /* lchown(): whoever may write to its parent could have put a link in its place meanwhile. */
         wrong = apr_psprintf(setup->pool, "the directory %s cannot be given to the server's user", directory);
     } else {
         secret_path_check(directory, true, setup->pool, &wrong);
@@ -245,6 +246,7 @@ int setup_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
 {
     setup_t setup = {.pool = pconf, .scratch = ptemp, .main_server = main_server, .server = main_server};
     (void)plog;
+    secret_server_user(ap_unixd_config.user_id);
     result_t *result = result_make(pconf);
     setup.gateway = apr_pcalloc(pconf, sizeof(*setup.gateway));
     setup.gateway->pool = pconf;

@@ -34,6 +34,8 @@ typedef struct csr_t {
     int challenges;          /**< how many challengePassword values it carries */
     secret_t *challenge;     /**< the first, as text without line breaks and blanks; NULL without */
     bool has_sid;            /**< asks for the SID extension 1.3.6.1.4.1.311.25.2 */
+    int extension_lists;     /**< how many lists of requested extensions it carries */
+    bool extension_twice;    /**< one of these lists has the same extension twice */
 } csr_t;
 
 /**

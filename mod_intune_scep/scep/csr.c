@@ -131,31 +131,43 @@ end:
     return challenge;
 }
 
-/** Whether one value of an extensionRequest asks for the SID; -1 where it is not a list of extensions. */
-static int extensions_have_sid(const ASN1_TYPE *value)
+static ASN1_OBJECT *object_of(const X509_EXTENSION *extension)
+{
+    return X509_EXTENSION_get_object((X509_EXTENSION *)(uintptr_t)extension);
+}
+
+static int by_object(const X509_EXTENSION *const *a, const X509_EXTENSION *const *b)
+{
+    return OBJ_cmp(object_of(*a), object_of(*b));
+}
+
+/** One value of an extensionRequest; false where it is not a list of extensions. */
+static bool extensions_read(csr_t *csr, const ASN1_TYPE *value)
 {
     X509_EXTENSIONS *extensions = NULL;
     const unsigned char *at = NULL;
-    int found = 0;
     int i = 0;
 
     if (!value || value->type != V_ASN1_SEQUENCE) {
-        return -1;
+        return false;
     }
     at = value->value.sequence->data;
     extensions = d2i_X509_EXTENSIONS(NULL, &at, value->value.sequence->length);
     if (!extensions) {
-        return -1;
+        return false;
     }
+    /* A message has room for thousands: sorted, each has to be compared with the one before it only. */
+    sk_X509_EXTENSION_set_cmp_func(extensions, by_object);
+    sk_X509_EXTENSION_sort(extensions);
     for (i = 0; i < sk_X509_EXTENSION_num(extensions); i++) {
-        X509_EXTENSION *extension = sk_X509_EXTENSION_value(extensions, i);
+        const ASN1_OBJECT *object = object_of(sk_X509_EXTENSION_value(extensions, i));
 
-        if (scep_oid_is(X509_EXTENSION_get_object(extension), SCEP_OID_SID_EXTENSION)) {
-            found = 1;
-        }
+        csr->has_sid = csr->has_sid || scep_oid_is(object, SCEP_OID_SID_EXTENSION);
+        csr->extension_twice = csr->extension_twice ||
+                               (i > 0 && !OBJ_cmp(object, object_of(sk_X509_EXTENSION_value(extensions, i - 1))));
     }
     sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
-    return found;
+    return true;
 }
 
 static const char *attribute_read(csr_t *csr, X509_ATTRIBUTE *attribute, apr_pool_t *pool)
@@ -173,13 +185,12 @@ static const char *attribute_read(csr_t *csr, X509_ATTRIBUTE *attribute, apr_poo
     /* Every such attribute and every value of it counts: a CA may read another one than we do. */
     if (nid == NID_ext_req || nid == NID_ms_ext_req) {
         for (i = 0; i < values; i++) {
-            int sid = extensions_have_sid(X509_ATTRIBUTE_get0_type(attribute, i));
-
-            if (sid < 0) {
+            if (!extensions_read(csr, X509_ATTRIBUTE_get0_type(attribute, i))) {
                 return "the requested extensions cannot be read";
             }
-            csr->has_sid = csr->has_sid || sid > 0;
         }
+        /* One without a value may be the first that somebody finds, and hide the next. */
+        csr->extension_lists += values > 0 ? values : 1;
     }
     return NULL;
 }

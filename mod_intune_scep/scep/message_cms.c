@@ -5,9 +5,15 @@
 #include "parts.h"
 
 #include <apr_strings.h>
+#include <limits.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
+#include <openssl/x509v3.h>
+#include <stdint.h>
+
+/* One digest is what there is to list; some clients list what they might have used. Names: bytes. */
+enum { DIGESTS_MOST = 8, NAMES_MOST = 65536 };
 
 static const char *object_print(const ASN1_OBJECT *object, apr_pool_t *pool)
 {
@@ -61,7 +67,7 @@ static const unsigned char *element_enter(const unsigned char *at, const unsigne
  */
 static bool digests_are_few(bytes_t der)
 {
-    enum { DIGESTS_MAX = 8, DEPTH_MAX = 8 };
+    enum { DEPTH_MAX = 8 };
     const unsigned char *end = der.data + der.len;
     const unsigned char *at = element_enter(der.data, end);
     const unsigned char *set = NULL;
@@ -73,12 +79,50 @@ static bool digests_are_few(bytes_t der)
     set = at ? element_skip(at, end, DEPTH_MAX) : NULL;
     end = set ? element_skip(set, end, DEPTH_MAX) : NULL;
     at = end ? element_enter(set, end) : NULL;
-    while (at && end - at >= 2 && (at[0] || at[1]) && count <= DIGESTS_MAX) {
+    while (at && end - at >= 2 && (at[0] || at[1]) && count <= DIGESTS_MOST) {
         at = element_skip(at, end, DEPTH_MAX);
         count++;
     }
     ERR_clear_error();
-    return at && count <= DIGESTS_MAX;
+    return at && count <= DIGESTS_MOST;
+}
+
+/* What setup_dp() makes of the issuer's name, in bytes. */
+static uint64_t names_of(X509 *certificate)
+{
+    CRL_DIST_POINTS *points = X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL);
+    size_t name = 0;
+    uint64_t relative = 0;
+    int i = 0;
+
+    for (i = 0; i < sk_DIST_POINT_num(points); i++) {
+        const DIST_POINT_NAME *point = sk_DIST_POINT_value(points, i)->distpoint;
+
+        relative += point && point->type == 1;
+    }
+    CRL_DIST_POINTS_free(points);
+    return X509_NAME_get0_der(X509_get_issuer_name(certificate), NULL, &name) ? relative * name : UINT64_MAX;
+}
+
+/*
+ * As soon as OpenSSL looks at a certificate's extensions, it gives each distribution point whose name is relative a copy of
+ * the issuer's whole name, whoever made the certificate: a message could have them fill the machine's memory.
+ */
+bool scep_certificates_are_modest(CMS_ContentInfo *cms)
+{
+    STACK_OF(X509) *certificates = CMS_get1_certs(cms);
+    bool modest = true;
+    uint64_t names = 0;
+    int i = 0;
+
+    for (i = 0; modest && i < sk_X509_num(certificates); i++) {
+        uint64_t more = names_of(sk_X509_value(certificates, i));
+
+        modest = more <= NAMES_MOST - names;
+        names += modest ? more : 0;
+    }
+    sk_X509_pop_free(certificates, X509_free);
+    return modest;
 }
 
 /** Reads a SignedData with one SignerInfo. Nothing is verified yet. NULL, or what is wrong. */
@@ -98,6 +142,9 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     }
     if (!digests_are_few(der)) {
         return "it names more digests than one signer needs";
+    }
+    if (!scep_certificates_are_modest(outer->cms)) {
+        return "the distribution points of a certificate in it would take too much memory";
     }
     signer_infos = CMS_get0_SignerInfos(outer->cms);
     if (!signer_infos || sk_CMS_SignerInfo_num(signer_infos) != 1) {

@@ -255,6 +255,13 @@ static apr_status_t request_judge(const scep_request_t *request, const scep_poli
     if (csr->challenges > 1) {
         return result_set(result, PROBLEM_CHALLENGE_TWICE, "there are %d", csr->challenges);
     }
+    /* Intune judges what it reads, and the CA issues what it reads: RFC 2985 allows one list, RFC 5280 each one once. */
+    if (csr->extension_lists > 1) {
+        return result_set(result, PROBLEM_EXTENSIONS_TWICE, "there are %d lists of them", csr->extension_lists);
+    }
+    if (csr->extension_twice) {
+        return result_set(result, PROBLEM_EXTENSIONS_TWICE, "one of them is in their list twice");
+    }
     return APR_SUCCESS;
 }
 

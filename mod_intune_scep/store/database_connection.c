@@ -172,11 +172,10 @@ static apr_status_t connection_open(void **resource, void *params, apr_pool_t *p
 {
     const maker_t *maker = params;
     apr_pool_t *own = NULL;
-    (void)pool;
     if (is_down(maker->database)) {
         return APR_ECONNREFUSED;
     }
-    apr_status_t rv = apr_pool_create(&own, maker->database->pool);
+    apr_status_t rv = apr_pool_create(&own, pool);
     if (rv) {
         return rv;
     }
@@ -193,20 +192,33 @@ static apr_status_t connection_open(void **resource, void *params, apr_pool_t *p
     return APR_SUCCESS;
 }
 
+/* A reslist takes memory of its pool with each connection that is given back, under a lock that is its own: two of them in
+ * one pool would be given the same bytes. */
+static apr_status_t list_make(database_t *database, use_t use, int most)
+{
+    apr_pool_t *pool = NULL;
+    apr_status_t rv = apr_pool_create(&pool, database->pool);
+    if (rv) {
+        return rv;
+    }
+    maker_t *maker = apr_pcalloc(pool, sizeof(*maker));
+    *maker = (maker_t){database, use};
+    rv = apr_reslist_create(&database->connections[use], 0, 1, most, IDLE_LIFE, connection_open, connection_close, maker,
+                            pool);
+    if (!rv) {
+        apr_reslist_timeout_set(database->connections[use], ACQUIRE_LIMIT);
+        apr_reslist_cleanup_order_set(database->connections[use], APR_RESLIST_CLEANUP_FIRST);
+    }
+    return rv;
+}
+
 apr_status_t connection_lists_make(database_t *database)
 {
     apr_status_t rv = apr_thread_mutex_create(&database->lock, APR_THREAD_MUTEX_DEFAULT, database->pool);
     for (int i = 0; !rv && i < USES; i++) {
         int most = CONNECTIONS_MAX[database->place.kind][i];
-        maker_t *maker = apr_pcalloc(database->pool, sizeof(*maker));
-        *maker = (maker_t){database, (use_t)i};
         if (most) {
-            rv = apr_reslist_create(&database->connections[i], 0, 1, most, IDLE_LIFE, connection_open, connection_close,
-                                    maker, database->pool);
-        }
-        if (!rv && most) {
-            apr_reslist_timeout_set(database->connections[i], ACQUIRE_LIMIT);
-            apr_reslist_cleanup_order_set(database->connections[i], APR_RESLIST_CLEANUP_FIRST);
+            rv = list_make(database, (use_t)i, most);
         }
     }
     return rv;

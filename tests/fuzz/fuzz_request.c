@@ -143,6 +143,7 @@ static void refused_check(problem_t problem, fuzz_layer_t layer, unsigned form)
     if (is_inner || layer == FUZZ_ENVELOPE) {
         fuzz_check(problem == PROBLEM_BAD_ENVELOPE || problem == PROBLEM_KEY_TOO_SMALL ||
                    problem == PROBLEM_SID_EXTENSION || problem == PROBLEM_CHALLENGE_TWICE ||
+                   problem == PROBLEM_EXTENSIONS_TWICE ||
                    (problem == PROBLEM_BAD_ALGORITHM && (layer == FUZZ_ENVELOPE || (form & 3) == 3)));
     }
 }

@@ -216,6 +216,8 @@ def test_answer_without_end(site, start_gateway, devices, journal):
 
 
 NEXT_CA = "/scep?operation=GetNextCACert"
+# Headers of which some servers make another request.
+OVERRIDING = ["X-HTTP-Method", "X-HTTP-Method-Override", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL"]
 
 
 @pytest.mark.parametrize("framing", ["", "Transfer-Encoding: chunked\r\n"], ids=["to the end", "chunked"])
@@ -274,6 +276,19 @@ def test_next_ca_takes_a_place(site, start_gateway):
             assert client.request(gateway.port, "GET", NEXT_CA).body == b"next"
 
 
+def test_next_ca_runs_nothing_in_a_browser(site, start_gateway):
+    """It is passed on as it comes, and the status page is of the same origin."""
+    with FakeServer(http_answer(b"<script>alert(1)</script>", content_type="text/html")) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url, BackendCapabilities="AES")])
+        answer = client.request(gateway.port, "GET", NEXT_CA)
+        assert answer.status == 200 and b"script" in answer.body
+        assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        headers = {name: "DELETE" for name in OVERRIDING}
+        assert client.request(gateway.port, "GET", NEXT_CA, None, headers).status == 200
+        assert b"DELETE" not in fake.requests[-1] and len(fake.requests) == 2
+
+
 @pytest.mark.parametrize("operation", ["GetCACaps", "PKIOperation"])
 def test_interim_answers_stay_here(site, start_gateway, devices, operation):
     """What the CA says before its answer is for the gateway alone."""
@@ -324,7 +339,7 @@ def test_what_the_ca_is_sent(site, start_gateway, devices):
         (message,) = devices(gateway.profiles[0])
         headers = {"Cookie": "c=d", "Authorization": "Basic YWJj", "If-None-Match": "x", "Range": "bytes=0-1",
                    "Content-Encoding": "gzip", "Content-Range": "bytes 0-1/2", "Content-MD5": "x", "Max-Forwards": "0",
-                   "Accept-Encoding": "br"}
+                   "Accept-Encoding": "br", **{name: "/other" for name in OVERRIDING}}
         target = "/scep/pkiclient.exe?x=y&operation=PKIOperation&message=z"
         client.request(gateway.port, "POST", target, message.der, headers)
         gateway.allow_log(rf"ISCEP1206: \[{message.transaction}\]")
@@ -335,7 +350,8 @@ def test_what_the_ca_is_sent(site, start_gateway, devices):
     lines = head.lower().split(b"\r\n")
     assert b"content-type: application/x-pki-message" in lines and b"content-length: %d" % len(body) in lines
     unwanted = (b"cookie:", b"authorization:", b"if-none-match:", b"range:", b"accept-encoding:", b"transfer-encoding:",
-                b"content-encoding:", b"content-range:", b"content-md5:", b"max-forwards:")
+                b"content-encoding:", b"content-range:", b"content-md5:", b"max-forwards:",
+                *(f"{name.lower()}:".encode() for name in OVERRIDING))
     for line in lines + b"".join(asked).lower().split(b"\r\n"):
         assert not line.startswith(unwanted), line
     assert message.der not in body

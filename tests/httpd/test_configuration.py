@@ -10,6 +10,8 @@ from harness import client, pki, place
 from harness.gateway import Gateway
 from harness.httpd import StartError
 
+# Neither root nor the server's.
+THIRD_USER = 12345
 # What httpd itself says around a mistake.
 ENDINGS = re.compile(r"AH00014|AH00016|AH00558|AH00526: Syntax error|Configuration [Ff]ailed")
 
@@ -162,6 +164,18 @@ def test_app_key_open_to_others(site, refused, scratch, mode):
 def test_ra_key_open_to_others(site, refused, scratch, mode):
     path = make_file(scratch, "ra.key", site.ra[1].read_text(), mode)
     refused(Gateway([site.profile("/scep", RAKey=path)]), "IntuneScepRAKey", str(path))
+
+
+@pytest.mark.skipif(not place.IS_ROOT, reason="needs root: only root can give a file away")
+@pytest.mark.parametrize("directive", ["RAKey", "AppKey", "TLSCertificate"])
+def test_secret_of_a_third_user(site, refused, scratch, directive):
+    """Its owner could read and change it; and the server's processes would not read it again when it changes."""
+    texts = {"RAKey": site.ra[1].read_text(), "AppKey": "AppKey~of-somebody\n",
+             "TLSCertificate": "".join(pair(site, "client-of-somebody"))}
+    path = make_file(scratch, "secret", texts[directive], 0o640)
+    os.chown(path, THIRD_USER, -1)
+    value = f"file:{path}" if directive == "AppKey" else path
+    refused(Gateway([site.profile("/scep", **{directive: value})]), f"IntuneScep{directive}", f"owned by user {THIRD_USER}")
 
 
 @pytest.mark.parametrize("mode", [0o705, 0o702, 0o770], ids=oct)

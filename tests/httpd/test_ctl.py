@@ -236,6 +236,13 @@ def test_silent_capabilities(site, changed, strict_ca):
     ctl.check(changed(BackendCapabilities='"AES SHA-256 POSTPKIOperation"')).expect("ca-capabilities", "green")
 
 
+def of_a_third_user(path, key):
+    """A copy that belongs neither to root nor to the server's user."""
+    pki.write_secret(path, key.read_text())
+    os.chown(path, 12345, -1)
+    return path
+
+
 def refused_texts(profile, scratch):
     """Configurations that httpd does not start with: what is changed in the location, what stands behind it, and the step."""
     ra, key = profile.ra_certificate, profile.ra_key
@@ -260,6 +267,7 @@ def refused_texts(profile, scratch):
     yield {"Backend": "https://127.0.0.1:1/scep"}, load_module("ssl"), "settings"
     if place.IS_ROOT:
         yield {"AppKey": f"file:{locked}"}, "", "settings"
+        yield {"RAKey": of_a_third_user(scratch / "foreign.key", key)}, "", "ra"
     for text in ("IntuneScepEventCommand bin/true\n", "IntuneScepSharedCache dbm\n", "IntuneScepSharedCache redis\n",
                  "<Directory />\nIntuneScepTimeout 5\n</Directory>\n", profile.config(), "</Location\n", "<Location /x /y>\n</Location>\n",
                  "<Location /x>\n<Location /x/y>\n</Location>\n</Location>\n", "<VirtualHost *:1>\nIntuneScepRetention 100000\n</VirtualHost>\n"):
@@ -543,8 +551,9 @@ def test_decode_with_the_key(profile, devices, scratch):
 
 
 BREAKS = ["signature", "digest", "envelope", "envelope-start", "rsa", "recipient", "csr-signature", "csr-key", "not-a-csr",
-          "no-challenge", "two-challenges", "two-values", "sid", "no-transaction", "no-nonce", "no-type", "double-type", "two-signers",
-          "trailing", "empty-envelope", "no-content", "truncated", "long-transaction", "control-transaction"]
+          "no-challenge", "two-challenges", "two-values", "sid", "two-extension-lists", "extension-twice", "no-transaction",
+          "no-nonce", "no-type", "double-type", "two-signers", "trailing", "empty-envelope", "no-content", "truncated",
+          "long-transaction", "control-transaction"]
 
 
 @pytest.mark.parametrize("what", BREAKS)

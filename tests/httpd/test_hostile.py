@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness import check, client, log
+from harness import check, client, handmade, log, pki
 
 OURS = r"ISCEP10\d\d: "
 # break: what the device gets, as HTTP status or "fail N"
@@ -13,10 +13,12 @@ BREAKS = {
     "signature": "fail 1", "digest": "fail 1",
     "envelope": "fail 1", "rsa": "fail 1", "recipient": "fail 1",
     "csr-signature": "fail 1", "csr-key": "fail 1", "not-a-csr": "fail 1", "empty-envelope": "fail 1",
-    "no-challenge": "fail 2", "two-challenges": "fail 2", "sid": "fail 2",
+    "no-challenge": "fail 2", "two-challenges": "fail 2", "sid": "fail 2", "two-extension-lists": "fail 2",
+    "extension-twice": "fail 2",
     "no-transaction": 400, "no-nonce": 400, "no-type": 400, "double-type": 400, "two-signers": 400, "trailing": 400,
     "truncated": 400, "long-transaction": 400, "control-transaction": 400,
 }
+AFTER_PROOF = {"no-challenge": 1014, "two-challenges": 1015, "sid": 1016, "two-extension-lists": 1033, "extension-twice": 1033}
 AFTER_DECRYPTION = ("envelope", "rsa", "recipient", "csr-signature", "csr-key", "not-a-csr")
 
 
@@ -63,6 +65,32 @@ def test_not_scep(gateway, body):
     answer = post(gateway, body)
     assert answer.status == 400 and answer.headers["content-type"].startswith("text/plain")
     assert "no-store" in answer.headers["cache-control"] and "script" not in answer.text
+
+
+TOO_MANY_DIGESTS = "ISCEP1001: .*more digests than one signer needs"
+
+
+@pytest.mark.parametrize("digests, allowed", [(0, True), (8, True), (9, False), (4500, False)])
+def test_many_digests(gateway, scratch, digests, allowed):
+    """Anybody can list them, and OpenSSL would compute each over the whole content, on a stack that grows with them."""
+    signer = handmade.Signer(*pki.Authority(scratch / "own").issue("own"))
+    before = len(gateway.lines(TOO_MANY_DIGESTS))
+    assert post(gateway, signer.sign(b"0" * 60000, digests)).status == (200 if allowed else 400)
+    assert len(gateway.lines(TOO_MANY_DIGESTS)) - before == (0 if allowed else 1)
+
+
+TOO_MUCH_MEMORY = "ISCEP1001: .*distribution points of a certificate in it would take too much memory"
+
+
+@pytest.mark.parametrize("names, points, count, allowed", [(3, 4, 1, True), (1, 3000, 1, True), (1000, 2000, 1, False),
+                                                           (30, 100, 2, False)])
+def test_certificates_that_would_swell(gateway, scratch, names, points, count, allowed):
+    """OpenSSL copies the issuer's name for each relative distribution point: 100 kB could become gigabytes."""
+    signer = handmade.Signer(*pki.Authority(scratch / "own").issue("own"))
+    more = handmade.relative_certificate(signer.key, names, points) * count
+    before = len(gateway.lines(TOO_MUCH_MEMORY))
+    assert post(gateway, signer.sign(b"0", more=more)).status == (200 if allowed else 400)
+    assert len(gateway.lines(TOO_MUCH_MEMORY)) - before == (0 if allowed else 1)
 
 
 @pytest.mark.parametrize("size", [131073, 1048576])
@@ -124,9 +152,8 @@ def test_other_methods(gateway, method):
 def test_broken_message(gateway, profile, devices, what):
     (message,) = devices(profile, challenge=what != "no-challenge", break_=what)
     assert outcome(message, message.post(gateway.port)) == BREAKS[what]
-    if what in ("no-challenge", "two-challenges", "sid", *AFTER_DECRYPTION):
-        problem = {"no-challenge": 1014, "two-challenges": 1015, "sid": 1016}.get(what, 1012)
-        check.final_line(gateway, problem, message)
+    if BREAKS[what] == "fail 2" or what in AFTER_DECRYPTION:
+        check.final_line(gateway, AFTER_PROOF.get(what, 1012), message)
     assert outcome(message, message.get(gateway.port)) == BREAKS[what]
 
 

@@ -32,6 +32,8 @@ static const char *const breakages[] = {
     "csr-key",
     "not-a-csr",
     "sid",
+    "two-extension-lists",
+    "extension-twice",
     "no-challenge",
     "two-challenges",
     "two-values",

@@ -136,6 +136,21 @@ static bool sid_push(X509_EXTENSIONS **extensions)
     return ok;
 }
 
+/* What Intune is shown in one place, and the CA might read in the other. */
+static bool other_name_add(const device_options_t *options, X509_REQ *req, X509_EXTENSIONS **extensions)
+{
+    X509_EXTENSIONS *second = NULL;
+    bool lists = device_breaks(options, "two-extension-lists");
+    if (!lists && !device_breaks(options, "extension-twice"))
+        return true;
+    bool ok = extension_push(extensions, NID_subject_alt_name, "DNS:device.example") &&
+              extension_push(lists ? &second : extensions, NID_subject_alt_name, "DNS:other.example");
+    if (ok && lists)
+        ok = X509_REQ_add_extensions_nid(req, second, NID_ms_ext_req) == 1;
+    sk_X509_EXTENSION_pop_free(second, X509_EXTENSION_free);
+    return ok;
+}
+
 static bool extensions_add(const device_options_t *options, const device_t *device, X509_REQ *req)
 {
     X509_EXTENSIONS *extensions = NULL;
@@ -146,6 +161,7 @@ static bool extensions_add(const device_options_t *options, const device_t *devi
         ok = extension_push(&extensions, NID_ext_key_usage, options->eku);
     if (ok && device_breaks(options, "sid"))
         ok = sid_push(&extensions);
+    ok = ok && other_name_add(options, req, &extensions);
     if (ok && extensions)
         ok = X509_REQ_add_extensions(req, extensions) == 1;
     sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);

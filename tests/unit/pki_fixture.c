@@ -104,6 +104,22 @@ static void extension_add(X509 *certificate, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
+static void relative_points_add(X509 *certificate, int count)
+{
+    CRL_DIST_POINTS *points = CRL_DIST_POINTS_new();
+    int i = 0;
+
+    for (i = 0; i < count; i++) {
+        DIST_POINT *point = DIST_POINT_new();
+
+        must(point && (point->distpoint = DIST_POINT_NAME_new()) != NULL && sk_DIST_POINT_push(points, point));
+        point->distpoint->type = 1;
+        point->distpoint->name.relativename = sk_X509_NAME_ENTRY_new_null();
+    }
+    must(X509_add1_ext_i2d(certificate, NID_crl_distribution_points, points, 0, 0) == 1);
+    CRL_DIST_POINTS_free(points);
+}
+
 X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
 {
     static long serial = 1000;
@@ -131,6 +147,9 @@ X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
     }
     if (wanted->crl_at) {
         extension_add(certificate, NID_crl_distribution_points, apr_pstrcat(pki->pool, "URI:", wanted->crl_at, NULL));
+    }
+    if (wanted->relative_points) {
+        relative_points_add(certificate, wanted->relative_points);
     }
     if (wanted->critical) {
         X509_EXTENSION *extension = unknown_extension(wanted->critical, 1);
@@ -196,29 +215,56 @@ pki_t *pki_make(apr_pool_t *pool)
     return pki;
 }
 
-static X509_ATTRIBUTE *extensions_attribute(const pki_csr_t *wanted, const char *oid)
+static void extensions_value_add(X509_ATTRIBUTE *attribute, const char *oid, int count, int type)
 {
     X509_EXTENSIONS *extensions = sk_X509_EXTENSION_new_null();
-    X509_ATTRIBUTE *attribute = NULL;
     unsigned char *der = NULL;
     int len = 0;
-    int nid = wanted->microsoft ? NID_ms_ext_req : NID_ext_req;
+    int i = 0;
 
-    must(extensions && sk_X509_EXTENSION_push(extensions, unknown_extension(oid, 0)));
+    must(extensions);
+    for (i = 0; i < count; i++) {
+        must(sk_X509_EXTENSION_push(extensions, unknown_extension(i == 1 ? "1.2.3.4.6" : oid, 0)));
+    }
     len = i2d_X509_EXTENSIONS(extensions, &der);
-    must(len > 0);
-    attribute = X509_ATTRIBUTE_create_by_NID(
-        NULL, nid, wanted->broken_extensions ? V_ASN1_OCTET_STRING : V_ASN1_SEQUENCE, der, len);
-    must(attribute);
+    must(len > 0 && X509_ATTRIBUTE_set1_data(attribute, type, der, len));
     OPENSSL_free(der);
     sk_X509_EXTENSION_pop_free(extensions, X509_EXTENSION_free);
+}
+
+/* Added under a type of its own, since OpenSSL adds none twice, and then changed in place. */
+static X509_ATTRIBUTE *extensions_attribute_add(X509_REQ *request, int nid)
+{
+    ASN1_OBJECT *object = OBJ_txt2obj("1.2.3.4.7", 1);
+    X509_ATTRIBUTE *attribute = X509_ATTRIBUTE_create_by_OBJ(NULL, object, 0, NULL, -1);
+
+    must(attribute && X509_REQ_add1_attr(request, attribute));
+    X509_ATTRIBUTE_free(attribute);
+    ASN1_OBJECT_free(object);
+    attribute = X509_REQ_get_attr(request, X509_REQ_get_attr_count(request) - 1);
+    must(X509_ATTRIBUTE_set1_object(attribute, OBJ_nid2obj(nid)));
     return attribute;
 }
 
-static void csr_attribute_add(X509_REQ *request, X509_ATTRIBUTE *attribute)
+static void extensions_add(X509_REQ *request, const pki_csr_t *wanted)
 {
-    must(attribute && X509_REQ_add1_attr(request, attribute));
-    X509_ATTRIBUTE_free(attribute);
+    int nid = wanted->microsoft ? NID_ms_ext_req : NID_ext_req;
+    int other = wanted->microsoft ? NID_ext_req : NID_ms_ext_req;
+    X509_ATTRIBUTE *attribute = NULL;
+
+    if (wanted->list_too != PKI_NO_LIST) {
+        attribute = extensions_attribute_add(request, wanted->list_too == PKI_HARMLESS_LIST ? other : nid);
+        if (wanted->list_too != PKI_LIST_WITHOUT_VALUE) {
+            extensions_value_add(attribute, "1.2.3.4.5", 1, V_ASN1_SEQUENCE);
+        }
+    }
+    if (wanted->extension) {
+        if (wanted->list_too != PKI_LIST_IN_IT) {
+            attribute = extensions_attribute_add(request, nid);
+        }
+        extensions_value_add(attribute, wanted->extension, wanted->extension_twice ? 3 : 1,
+                             wanted->broken_extensions ? V_ASN1_OCTET_STRING : V_ASN1_SEQUENCE);
+    }
 }
 
 /*
@@ -274,14 +320,7 @@ bytes_t pki_csr_make(pki_t *pki, const pki_csr_t *wanted, apr_pool_t *pool)
         null_remove(X509_REQ_get_X509_PUBKEY(request));
     }
     challenges_add(request, wanted);
-    if (wanted->plain_extension_too) {
-        pki_csr_t plain = {.microsoft = !wanted->microsoft};
-
-        csr_attribute_add(request, extensions_attribute(&plain, "1.2.3.4.5"));
-    }
-    if (wanted->extension) {
-        csr_attribute_add(request, extensions_attribute(wanted, wanted->extension));
-    }
+    extensions_add(request, wanted);
     must(X509_REQ_sign(request, wanted->signer ? wanted->signer : wanted->key, digest));
     len = i2d_X509_REQ(request, &der);
     must(len > 0);

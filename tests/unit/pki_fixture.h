@@ -52,6 +52,7 @@ typedef struct pki_certificate_t {
     const char *purpose;  /* extended key usage, or NULL */
     const char *critical; /* OID of a critical extension that nobody knows, or NULL */
     const char *crl_at;   /* URI of a CRL distribution point, or NULL */
+    int relative_points;  /* distribution points whose names are relative to the issuer's */
     const char *digest;   /* NULL: SHA-256 */
     long serial;          /* 0: a fresh one */
 } pki_certificate_t;
@@ -65,6 +66,15 @@ typedef struct pki_value_t {
     int len;
 } pki_value_t;
 
+/** Of requested extensions, in front of the attribute with `extension`. */
+typedef enum pki_list_t {
+    PKI_NO_LIST,
+    PKI_HARMLESS_LIST,       /* in the attribute of the other kind */
+    PKI_LIST_OF_THE_KIND,    /* a harmless one in an attribute of the same kind */
+    PKI_LIST_WITHOUT_VALUE,  /* an attribute of the same kind with no value in it */
+    PKI_LIST_IN_IT           /* a harmless one as another value of the same attribute */
+} pki_list_t;
+
 typedef struct pki_csr_t {
     EVP_PKEY *key;
     EVP_PKEY *signer;                /* NULL: the key itself */
@@ -73,7 +83,8 @@ typedef struct pki_csr_t {
     bool one_attribute;              /* all challenges as values of one attribute */
     const char *extension;           /* OID of a requested extension, or NULL */
     bool microsoft;                  /* in Microsoft's attribute */
-    bool plain_extension_too;        /* a second, harmless extensionRequest in front */
+    pki_list_t list_too;
+    bool extension_twice;            /* `extension` stands in its list twice */
     bool broken_extensions;          /* an extensionRequest that is none */
     bool no_null;                    /* the RSA key's AlgorithmIdentifier has no parameters at all */
 } pki_csr_t;

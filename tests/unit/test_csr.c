@@ -204,10 +204,10 @@ static void sid(void **state)
          {.key = pki->ec_key, .extension = SCEP_OID_SID_EXTENSION, .microsoft = true},
          true},
         {"ok/SID, behind a harmless attribute",
-         {.key = pki->ec_key, .extension = SCEP_OID_SID_EXTENSION, .plain_extension_too = true},
+         {.key = pki->ec_key, .extension = SCEP_OID_SID_EXTENSION, .list_too = PKI_HARMLESS_LIST},
          true},
         {"ok/SID, Microsoft's behind a harmless one",
-         {.key = pki->ec_key, .extension = SCEP_OID_SID_EXTENSION, .plain_extension_too = true, .microsoft = true},
+         {.key = pki->ec_key, .extension = SCEP_OID_SID_EXTENSION, .list_too = PKI_HARMLESS_LIST, .microsoft = true},
          true},
     };
     unsigned i = 0;
@@ -221,6 +221,43 @@ static void sid(void **state)
         assert_int_equal(csr_open(&csr, pki->engine, pki_csr_make(pki, &cases[i].wanted, pool), pool, &why),
                          APR_SUCCESS);
         assert_int_equal(csr.has_sid, cases[i].has_sid);
+    }
+}
+
+/* Each of these could be read in two ways. */
+static void extensions_twice(void **state)
+{
+    static const char OID[] = "1.2.3.4";
+    const struct {
+        const char *name;
+        pki_csr_t wanted;
+        int lists;
+        bool twice;
+    } cases[] = {
+        {"ok/none", {.key = pki->ec_key}, 0, false},
+        {"ok/one", {.key = pki->ec_key, .extension = OID}, 1, false},
+        {"ok/one, Microsoft's", {.key = pki->ec_key, .extension = OID, .microsoft = true}, 1, false},
+        {"fail/both kinds", {.key = pki->ec_key, .extension = OID, .list_too = PKI_HARMLESS_LIST}, 2, false},
+        {"fail/two of a kind", {.key = pki->ec_key, .extension = OID, .list_too = PKI_LIST_OF_THE_KIND}, 2, false},
+        {"fail/one without a value",
+         {.key = pki->ec_key, .extension = OID, .list_too = PKI_LIST_WITHOUT_VALUE},
+         2,
+         false},
+        {"fail/two values", {.key = pki->ec_key, .extension = OID, .list_too = PKI_LIST_IN_IT}, 2, false},
+        {"fail/an extension twice", {.key = pki->ec_key, .extension = OID, .extension_twice = true}, 1, true},
+    };
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        csr_t csr;
+        const char *why = NULL;
+
+        print_message("%s\n", cases[i].name);
+        assert_int_equal(csr_open(&csr, pki->engine, pki_csr_make(pki, &cases[i].wanted, pool), pool, &why),
+                         APR_SUCCESS);
+        assert_int_equal(csr.extension_lists, cases[i].lists);
+        assert_int_equal(csr.extension_twice, cases[i].twice);
     }
 }
 
@@ -267,6 +304,7 @@ int main(void)
         cmocka_unit_test(challenges),
         cmocka_unit_test(a_long_challenge),
         cmocka_unit_test(sid),
+        cmocka_unit_test(extensions_twice),
         cmocka_unit_test(refused),
     };
     int failed = 0;

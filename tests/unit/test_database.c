@@ -196,6 +196,29 @@ static void threads_share_few_connections(void **state)
     assert_in_range(plain_open_files() - before, 1, CONNECTIONS_MOST * 3);
 }
 
+/* Each list takes memory of its pool under a lock of its own: two threads may be in two lists at the same moment. */
+static void lists_have_pools_of_their_own(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    database_t *database = plain_begin(bed);
+    apr_pool_t *pools[USES] = {NULL};
+    for (int i = 0; i < USES; i++) {
+        connection_t *connection = NULL;
+        const char *message = NULL;
+        if (!database->connections[i]) {
+            continue;
+        }
+        assert_int_equal(connection_acquire(database, (use_t)i, &connection, bed->pool, &message), APR_SUCCESS);
+        pools[i] = apr_pool_parent_get(connection->pool);
+        assert_ptr_not_equal(pools[i], database->pool);
+        assert_ptr_equal(apr_pool_parent_get(pools[i]), database->pool);
+        for (int j = 0; j < i; j++) {
+            assert_ptr_not_equal(pools[i], pools[j]);
+        }
+        assert_int_equal(connection_leave(database, (use_t)i, connection, 0, bed->pool, &message), APR_SUCCESS);
+    }
+}
+
 /* A process that ends while a call hangs must not end in abort(). */
 static void *APR_THREAD_FUNC hang(apr_thread_t *thread, void *data)
 {
@@ -383,6 +406,7 @@ int main(void)
         JOURNAL_TEST(errors_are_one_line),
         JOURNAL_TEST(errors_leave_no_connection_behind),
         JOURNAL_TEST(threads_share_few_connections),
+        JOURNAL_TEST(lists_have_pools_of_their_own),
         JOURNAL_TEST_PGSQL(ok_pool_goes_during_a_call),
         JOURNAL_TEST_SQLITE(durable_is_on_the_disk_on_sqlite),
         JOURNAL_TEST_SQLITE(fail_what_the_disk_refused),

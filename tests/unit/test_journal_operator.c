@@ -110,6 +110,10 @@ static void rows_are_found_by_a_word(void **state)
         {"fail/a part of a transaction", "a trans", 0},
         {"fail/longer than an id", apr_pstrcat(bed->pool, id, "0", NULL), 0},
         {"fail/quotes", "' OR 1 = 1 --", 0},
+        {"fail/not UTF-8", "\xff", 0},
+        {"fail/beyond ASCII", "T\xc3\xbcr", 0},
+        {"fail/a line end", "100%\n", 0},
+        {"fail/longer than anything", apr_psprintf(bed->pool, "%0300d", 1), 0},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         if (listed(bed, rows[i].word) != rows[i].rows) {

@@ -334,6 +334,8 @@ static void policies(void **state)
     pki_csr_t sid = {.key = pki->device_key, .extension = SCEP_OID_SID_EXTENSION};
     pki_csr_t twice = {.key = pki->device_key,
                        .challenges = {{V_ASN1_UTF8STRING, "a", 1}, {V_ASN1_UTF8STRING, "a", 1}}};
+    pki_csr_t lists = {.key = pki->device_key, .extension = "1.2.3.4", .list_too = PKI_LIST_IN_IT};
+    pki_csr_t extension_twice = {.key = pki->device_key, .extension = "1.2.3.4", .extension_twice = true};
     pki_csr_t none = {.key = pki->device_key};
     pki_message_t message = pki_request(pki, csr);
 
@@ -342,6 +344,10 @@ static void policies(void **state)
     open_expecting("ok/no challenge", pki_message_make(pki, &message, pool), PROBLEM_NONE, true);
     message.plain = pki_csr_make(pki, &twice, pool);
     open_expecting("fail/two challenges", pki_message_make(pki, &message, pool), PROBLEM_CHALLENGE_TWICE, true);
+    message.plain = pki_csr_make(pki, &lists, pool);
+    open_expecting("fail/two lists", pki_message_make(pki, &message, pool), PROBLEM_EXTENSIONS_TWICE, true);
+    message.plain = pki_csr_make(pki, &extension_twice, pool);
+    open_expecting("fail/twice in a list", pki_message_make(pki, &message, pool), PROBLEM_EXTENSIONS_TWICE, true);
     message.plain = pki_csr_make(pki, &sid, pool);
     open_expecting("fail/SID", pki_message_make(pki, &message, pool), PROBLEM_SID_EXTENSION, true);
     pki->policy.refuse_sid = false;

@@ -277,6 +277,12 @@ static void owner_is_checked(void **state)
     assert_int_equal(check_as_nobody(1234, 65534), 1);
     assert_int_equal(chown(path, 1234, (gid_t)-1), 0);
     assert_int_equal(secret_path_check(path, false, pool, &message), APR_SUCCESS);
+    secret_server_user(65534);
+    assert_int_equal(check_as_nobody(0, 0), 0);
+    assert_int_equal(check_as_nobody(65534, 0), 0);
+    assert_int_equal(check_as_nobody(1234, 0), 1);
+    secret_server_user(1234);
+    assert_int_equal(check_as_nobody(1234, 0), 0);
     assert_int_equal(chmod(folder, 0700), 0);
 }
 

@@ -63,6 +63,19 @@ def envelope(plain, recipient, key=None):
     return tlv(SEQUENCE, ENVELOPED, tlv(CONTEXT, tlv(SEQUENCE, VERSION_0, tlv(SET, info), content)))
 
 
+def relative_certificate(key, names, points):
+    """Not even signed: so many names of its issuer's, and so many distribution points whose names are relative to them."""
+    algorithm = tlv(SEQUENCE, oid("1.2.840.113549.1.1.11"), NULL)
+    name = tlv(SET, tlv(SEQUENCE, oid("2.5.4.3"), tlv(PRINTABLE, b"A")))
+    validity = tlv(SEQUENCE, tlv(0x17, b"250101000000Z"), tlv(0x17, b"350101000000Z"))
+    key = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    point = tlv(SEQUENCE, tlv(CONTEXT, tlv(0xa1)))
+    extension = tlv(SEQUENCE, oid("2.5.29.31"), tlv(OCTETS, tlv(SEQUENCE, point * points)))
+    body = tlv(SEQUENCE, tlv(CONTEXT, integer(2)), integer(7), algorithm, tlv(SEQUENCE, name * names), validity,
+               tlv(SEQUENCE), key, tlv(0xa3, tlv(SEQUENCE, extension)))
+    return tlv(SEQUENCE, body, algorithm, tlv(0x03, b"\0"))
+
+
 class Signer:
     """Signs whatever it is given as a PKIMessage; certificate and key are PEM files."""
 
@@ -79,13 +92,13 @@ class Signer:
                   "1.2.840.113549.1.9.4": tlv(OCTETS, hashlib.sha256(content).digest())}
         return b"".join(sorted(tlv(SEQUENCE, oid(name), tlv(SET, value)) for name, value in wanted.items()))
 
-    def sign(self, content):
-        """A SignedData over these bytes."""
+    def sign(self, content, digests=1, more=b""):
+        """A SignedData over these bytes; so many digests are listed, and `more` certificates, which no signature covers."""
         attributes = self._attributes(content)
         signature = self.key.sign(tlv(SET, attributes), padding.PKCS1v15(), hashes.SHA256())
         info = tlv(SEQUENCE, VERSION_1, _name_and_serial(self.certificate), SHA256, tlv(CONTEXT, attributes), RSA,
                    tlv(OCTETS, signature))
         certificate = self.certificate.public_bytes(serialization.Encoding.DER)
         return tlv(SEQUENCE, SIGNED, tlv(CONTEXT, tlv(
-            SEQUENCE, VERSION_1, tlv(SET, SHA256), tlv(SEQUENCE, DATA, tlv(CONTEXT, tlv(OCTETS, content))),
-            tlv(CONTEXT, certificate), tlv(SET, info))))
+            SEQUENCE, VERSION_1, tlv(SET, SHA256 * digests), tlv(SEQUENCE, DATA, tlv(CONTEXT, tlv(OCTETS, content))),
+            tlv(CONTEXT, certificate, more), tlv(SET, info))))
