@@ -197,6 +197,7 @@ void status_make(status_t *status, const status_source_t *source, apr_pool_t *po
     status->version = source->version;
     status->host = source->host;
     status->settings = source->settings;
+    status->journal_id = first->journal ? journal_own_id(first->journal) : NULL;
     status->now = clock_now();
     status->began = counters_began(first->counters);
     status->went_on = counters_went_on(first->counters);

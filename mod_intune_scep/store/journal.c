@@ -34,6 +34,20 @@ static apr_status_t forget_key(void *data)
     return APR_SUCCESS;
 }
 
+static void take_id(journal_t *journal, const char *id)
+{
+    int missing = ID_MISSING;
+    if (id && atomic_compare_exchange_strong(&journal->id_state, &missing, ID_WRITTEN)) {
+        apr_cpystrn(journal->id, id, sizeof(journal->id));
+        atomic_store(&journal->id_state, ID_KNOWN);
+    }
+}
+
+const char *journal_own_id(const journal_t *journal)
+{
+    return atomic_load(&journal->id_state) == ID_KNOWN ? journal->id : NULL;
+}
+
 apr_status_t journal_open(journal_t **journal, const journal_settings_t *settings, apr_pool_t *pool,
                           const char **message)
 {
@@ -45,6 +59,8 @@ apr_status_t journal_open(journal_t **journal, const journal_settings_t *setting
     }
     made->tag = apr_pstrdup(pool, settings->tag);
     made->settings = *settings;
+    atomic_init(&made->id_state, ID_MISSING);
+    take_id(made, settings->id);
     atomic_init(&made->is_ready, !settings->unprepared);
     atomic_init(&made->try_again, 0);
     apr_pool_cleanup_register(pool, made, forget_key, apr_pool_cleanup_null);
@@ -58,6 +74,16 @@ apr_status_t journal_open(journal_t **journal, const journal_settings_t *setting
     }
     *journal = made;
     return APR_SUCCESS;
+}
+
+/* What the start could not find out. */
+static apr_status_t learn_id(journal_t *journal, apr_pool_t *pool, const char **message)
+{
+    const char *arguments[] = {"journal_id"};
+    apr_array_header_t *rows = NULL;
+    apr_status_t rv = database_select(journal->database, STATEMENT_META, arguments, 1, 1, &rows, pool, message);
+    take_id(journal, !rv && rows->nelts ? APR_ARRAY_IDX(rows, 0, const char *const *)[0] : NULL);
+    return rv;
 }
 
 apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **message)
@@ -77,6 +103,9 @@ apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **me
     apr_status_t rv = database_kind(journal->database) == DATABASE_SQLITE
                           ? journal_check(&journal->settings, pool, message)
                           : journal_prepare(&journal->settings, geteuid(), getegid(), &id, pool, message);
+    if (!rv) {
+        rv = learn_id(journal, pool, message);
+    }
     if (!rv) {
         atomic_store(&journal->is_ready, true);
     }

@@ -28,6 +28,7 @@ typedef struct journal_settings_t {
     const state_key_t *state_key;
     const char *tag;             /**< of this server's generation, from journal_tag(): tells whose processes owners are */
     turn_t *turn;                /**< of the server's processes to write to SQLite, made before the fork; or NULL */
+    const char *id;              /**< what journal_prepare() gave; NULL with `unprepared` */
     bool unprepared;             /**< journal_prepare() could not reach it: each process does so before it uses it */
 } journal_settings_t;
 
@@ -60,6 +61,9 @@ apr_status_t journal_check(const journal_settings_t *settings, apr_pool_t *pool,
 /** In the process that uses it, after the fork. Opens nothing yet. */
 apr_status_t journal_open(journal_t **journal, const journal_settings_t *settings, apr_pool_t *pool,
                           const char **message);
+
+/** Its own id, by which people tell that two machines share it; NULL until it could be used. */
+const char *journal_own_id(const journal_t *journal);
 
 /** SHA-256 over the length-prefixed parts, in hexadecimal. NULL without memory. */
 const char *journal_id(const char *location, const char *transaction_id, bytes_t info_sha256, apr_pool_t *pool);
