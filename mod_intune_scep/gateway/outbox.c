@@ -49,19 +49,21 @@ static void log_end(const report_t *report, const log_t *log, apr_status_t rv)
     const char *what = report->facts ? "success" : "failure";
     const char *code = result->code ? apr_pstrcat(report->pool, ", code ", result->code, NULL) : "";
     const char *detail = result->detail ? apr_pstrcat(report->pool, ": ", result->detail, NULL) : "";
-    const char *serial = row->serial ? apr_pstrcat(report->pool, " for certificate ", row->serial, NULL) : "";
+    const char *about = report_about(report);
+    about = about ? apr_pstrcat(report->pool, " for ", about, NULL) : "";
     const char *request_id = report->request_id ? report->request_id : "-";
     if (!rv) {
         log_write(log, MSG_OUTBOX_DONE, "%s: the %s notification%s that was owed is taken by Intune; request-id %s",
-                  report->profile->name, what, serial, request_id);
+                  report->profile->name, what, about, request_id);
     } else {
         bool ended = report->verdict != JOURNAL_RETRY;
+        bool withheld = ended && row->state == JOURNAL_WITHHELD;
         log_write(log, ended ? MSG_OUTBOX_ENDED : MSG_OUTBOX_PUT_OFF,
-                  "%s: the %s notification%s was %s (try %d)%s%s; request-id %s", report->profile->name, what, serial,
+                  "%s: the %s notification%s was %s (try %d)%s%s%s; request-id %s", report->profile->name, what, about,
                   report->verdict == JOURNAL_REFUSAL ? "refused by Intune for good"
                   : ended                            ? "not taken for so long that it is given up"
                                                      : "not taken, and is sent again",
-                  row->tries, code, detail, request_id);
+                  row->tries, withheld ? "; the certificate is withheld but live at the CA" : "", code, detail, request_id);
     }
 }
 
