@@ -2,7 +2,7 @@
 """A transaction goes on from where it is, whatever comes next: each state with each kind of message, restarts, other settings."""
 import pytest
 
-from harness import check, client, device, journal, load, status, wait
+from harness import check, client, device, journal, load, pki, status, system, wait
 from test_journal import GIVEN_TIME, accepted, calls, csr_requests, pending, polls
 
 OPTIONS = {"allow": [r"\[proxy(_http)?:error\]"]}
@@ -13,7 +13,9 @@ def profiles(site):
     def profile(path, **changes):
         return site.profile(path, **{**GIVEN_TIME, "Retries": 0, **changes})
     return [profile("/before"), profile("/comeback", ComeBack="pending"), profile("/patient", Grace=3600),
-            profile("/none", Resync="none"), profile("/retries", Retries=2)]
+            profile("/none", Resync="none"), profile("/retries", Retries=2),
+            profile("/poll", ComeBack="pending", Resync="poll"),
+            profile("/down", ComeBack="pending", backend=f"http://127.0.0.1:{system.free_port()}/ca")]
 
 
 @pytest.fixture
@@ -136,7 +138,101 @@ def test_a_repeated_request_polls_for_what_is_pending(site, gateway, at, devices
     assert len(csr_requests(site, message)) == 1 and len(polls(site, message)) == 2
 
 
+def test_pending_and_then_a_certificate_of_another_key(site, gateway, at, devices):
+    (message,) = devices(at("/before"))
+    site.ca.control(approval="manual")
+    pending(message, message.post(gateway.port))
+    site.ca.approve()
+    site.ca.control("wrong_key", times=1)
+    poll = device.poll(message)
+    check.unavailable(poll.post(gateway.port), 502)
+    gateway.allow_log("ISCEP1209")
+    check.failure_reported(site, message, 1209)
+    row = journal.wait_for(gateway, message, state="failed", report="done")
+    assert row["event"] == "orphan" and polls(site, message)[0]["serial"] in row["event_detail"]
+
+
+# Renewals: the first signer's key is the transaction's
+
+@pytest.fixture
+def renewal(gateway, devices):
+    """Makes a RenewalReq by a device that has a certificate."""
+    def make(profile, **options):
+        (first,) = devices(profile, own_key=True)
+        opened = check.success(first, first.post(gateway.port))
+        certificate = first.directory / "renewal.pem"
+        certificate.write_text(opened["certificate"])
+        options = {"own_key": True, **options}
+        (message,) = devices(profile, type=17, signer_cert=certificate, signer_key=first.key, **options)
+        return message
+    return make
+
+
+def test_a_renewal_that_waits(site, gateway, at, renewal):
+    message = renewal(at("/before"))
+    site.ca.control(approval="manual")
+    pending(message, message.post(gateway.port))
+    poll, again = device.poll(message), device.again(message)
+    for each in (poll, again):
+        pending(each, each.post(gateway.port))
+    site.ca.approve()
+    certificate = check.success(poll, poll.post(gateway.port))["certificate"]
+    assert check.success(again, again.post(gateway.port))["certificate"] == certificate
+    assert len(csr_requests(site, message)) == 1 and len(accepted(site, "success", message)) == 1
+
+
+def test_a_renewal_whose_answer_is_lost(site, gateway, at, renewal):
+    message = renewal(at("/patient"))
+    lose_the_answer(site, gateway, message)
+    gateway.allow_log("ISCEP1203")
+    check.success(message, message.post(gateway.port))
+    # the RA asks for it in its own name
+    assert [request["message_type"] for request in csr_requests(site, message)] == ["19", "19"]
+    check.same_request(site, message)
+
+
+def test_a_renewal_with_an_elliptic_key(site, gateway, at, renewal, scratch):
+    profile = at("/before")
+    key, request, words = (scratch / f"elliptic.{name}" for name in ("key", "csr", "cnf"))
+    challenge = site.microsoft.challenge(profile.tenant)
+    words.write_text("[req]\ndistinguished_name = name\nattributes = more\nprompt = no\nstring_mask = nombstr\n[name]\nCN = ec\n"
+                     f"[more]\nchallengePassword = {challenge}\n")
+    pki.openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+    pki.openssl("req", "-new", "-key", key, "-config", words, "-out", request, "-outform", "DER")
+    message = renewal(profile, challenge=False, own_key=False, csr=request, key=key)
+    answer = message.post(gateway.port)
+    check.reported(site, message, check.success(message, answer), answer)
+
+
 # What a poll gets where the transaction is not at its end
+
+def test_told_to_poll_while_the_ca_is_down(site, gateway, at, devices):
+    """Until Intune is told of the failure, and forgets the request with it; a device that repeats its request has it still."""
+    (message,) = devices(at("/down"))
+    gateway.allow_log("ISCEP1200|ISCEP1404")
+    pending(message, message.post(gateway.port))
+    poll = device.poll(message)
+    pending(poll, poll.post(gateway.port))
+    journal.wait_for(gateway, message, state="failed", report="done")
+    check.failure_reported(site, message, 1200)
+    check.failure(poll, poll.post(gateway.port), 2)
+    pending(message, message.post(gateway.port))
+
+
+@pytest.mark.parametrize("mode, asked, validated", [("drop_before", 2, 2), ("drop_after", 1, 1)])
+def test_polls_of_device_and_gateway(site, gateway, at, devices, mode, asked, validated):
+    """Resync by poll: the device's CertPoll makes the gateway poll, and then, where the CA knows nothing, ask once more."""
+    (message,) = devices(at("/poll"))
+    site.ca.control(mode, times=1)
+    gateway.allow_log("ISCEP120[23]")
+    pending(message, message.post(gateway.port))
+    poll = device.poll(message)
+    for _ in range(asked - 1):
+        pending(poll, poll.post(gateway.port))
+    check.success(poll, poll.post(gateway.port))
+    assert len(polls(site, message)) == 1
+    assert (len(csr_requests(site, message)), len(calls(site, "validate", message))) == (asked, validated)
+
 
 def test_told_to_poll_while_intune_is_away(site, gateway, at, devices):
     """A lost answer needs a fresh word of Intune's: without one the device goes on polling."""
