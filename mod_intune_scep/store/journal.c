@@ -454,7 +454,8 @@ static apr_status_t settle_otherwise(journal_t *journal, const journal_row_t *ro
 {
     bool again = settlement->verdict == JOURNAL_RETRY;
     bool keep = again || (row->report == JOURNAL_OWED_SUCCESS && settlement->verdict != JOURNAL_ACCEPTED);
-    const char *arguments[] = {journal_report_name(again ? row->report : SETTLED[settlement->verdict]),
+    const char *report = journal_report_name(again ? row->report : SETTLED[settlement->verdict]);
+    const char *arguments[] = {report,
                                journal_state_name(settlement->state),
                                journal_time(settlement->due_in, pool),
                                keep ? "keep" : "",
@@ -464,13 +465,14 @@ static apr_status_t settle_otherwise(journal_t *journal, const journal_row_t *ro
                                clean(settlement->event_detail, pool),
                                new_word(settlement->event),
                                journal_state_name(settlement->state),
+                               report,
                                row->id,
                                row->owner,
                                journal_report_name(row->report)};
     bool relaxed = settlement->verdict == JOURNAL_ACCEPTED;
     fault_point(relaxed ? "done-before" : "settle-before");
     apr_status_t rv = journal_change(journal, relaxed ? DATABASE_RELAXED : DATABASE_DURABLE, STATEMENT_SETTLE,
-                                     arguments, 13, pool, message);
+                                     arguments, 14, pool, message);
     fault_point(relaxed ? "done-after" : "settle-after");
     return rv;
 }

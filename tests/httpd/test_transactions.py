@@ -418,6 +418,26 @@ def test_what_is_pruned(site, start_gateway, devices):
     wait.until(lambda: {row["txid"] for row in journal.rows(gateway)} == kept, lambda: f"{kept} in {journal.rows(gateway)}", 20)
 
 
+def test_what_is_given_up_stays_for_as_long_as_all_else(site, start_gateway, devices):
+    """However old it was by then: else a device that comes again would get a second certificate."""
+    profile = site.profile("/scep", **GIVEN_TIME, Retries=0, ReportLimit=172800)
+    gateway = start_gateway([profile], server="IntuneScepRetention 86400\n", allow=["AH00098"])
+    old, message = devices(profile, 2)
+    check.success(old, old.post(gateway.port))
+    gateway.allow_log("ISCEP1301|ISCEP0412|ISCEP1404")
+    site.microsoft.fail("success", "status", status=503)
+    check.unavailable(message.post(gateway.port))
+    wait.until(lambda: journal.row(gateway, message)["tries"] > 1, "a second try", 20)
+    journal.make_older(gateway, 3 * 86400, message)
+    journal.wait_for(gateway, message, 30, report="dead")
+    gateway.kill()
+    journal.make_older(gateway, 3 * 86400, old)
+    gateway.start()
+    wait.until(lambda: not journal.rows(gateway, old.transaction), "the old ones to be removed", 20)
+    check.failure(message, message.post(gateway.port), 2)
+    assert len(csr_requests(site, message)) == 1 and state(gateway, message) == ("issued", "dead")
+
+
 # Two machines, or not
 
 def test_which_journal_it_is(site, start_gateway, postgres):
