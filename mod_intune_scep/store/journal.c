@@ -43,11 +43,6 @@ static void take_id(journal_t *journal, const char *id)
     }
 }
 
-const char *journal_own_id(const journal_t *journal)
-{
-    return atomic_load(&journal->id_state) == ID_KNOWN ? journal->id : NULL;
-}
-
 apr_status_t journal_open(journal_t **journal, const journal_settings_t *settings, apr_pool_t *pool,
                           const char **message)
 {

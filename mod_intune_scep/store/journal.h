@@ -33,7 +33,6 @@ typedef struct journal_settings_t {
 } journal_settings_t;
 
 typedef struct journal_t journal_t;
-
 /** See journal_prepare(). */
 #define JOURNAL_MISMATCH APR_EMISMATCH
 
@@ -61,9 +60,6 @@ apr_status_t journal_check(const journal_settings_t *settings, apr_pool_t *pool,
 /** In the process that uses it, after the fork. Opens nothing yet. */
 apr_status_t journal_open(journal_t **journal, const journal_settings_t *settings, apr_pool_t *pool,
                           const char **message);
-
-/** Its own id, by which people tell that two machines share it; NULL until it could be used. */
-const char *journal_own_id(const journal_t *journal);
 
 /** SHA-256 over the length-prefixed parts, in hexadecimal. NULL without memory. */
 const char *journal_id(const char *location, const char *transaction_id, bytes_t info_sha256, apr_pool_t *pool);

@@ -11,6 +11,11 @@
 /* An operator waits, and would only ask again. */
 static const apr_interval_time_t DECISION_LIMIT = apr_time_from_sec(30);
 
+const char *journal_own_id(const journal_t *journal)
+{
+    return atomic_load(&journal->id_state) == ID_KNOWN ? journal->id : NULL;
+}
+
 static int index_of(const char *name, const char *(*name_of)(int), int count)
 {
     for (int i = 0; name && i < count; i++) {

@@ -5,6 +5,9 @@
 
 #include "store/journal.h"
 
+/** Its own id, by which people tell that two machines share it; NULL until it could be used. */
+const char *journal_own_id(const journal_t *journal);
+
 /**
  * Rows whose id or its first 12 digits, whose transactionID or whose serial is `word`; NULL: those that need somebody, so
  * not those that a server asks the CA about just now. At most 100.
