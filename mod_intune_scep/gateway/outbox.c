@@ -192,6 +192,38 @@ void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *p
     }
 }
 
+static bool is_among(const apr_array_header_t *names, const char *name)
+{
+    int i = 0;
+    while (i < names->nelts && strcmp(APR_ARRAY_IDX(names, i, const char *), name)) {
+        i++;
+    }
+    return i < names->nelts;
+}
+
+void outbox_look_around(const profile_t *any, const apr_array_header_t *names, const outbox_t *outbox, apr_pool_t *pool)
+{
+    const char *owner = NULL;
+    const char *message = NULL;
+    apr_array_header_t *counts = NULL;
+    apr_array_header_t *seen = apr_array_copy(pool, names);
+    if (!any->journal || !any->cache ||
+        any->cache->claim(any->cache, "a look at rows of nobody", clock_now() + LOOK_EVERY, &owner, pool) ||
+        journal_counts(any->journal, &counts, pool, &message)) {
+        return;
+    }
+    for (int i = 0; i < counts->nelts; i++) {
+        const journal_count_t *count = &APR_ARRAY_IDX(counts, i, const journal_count_t);
+        bool owed = count->report == JOURNAL_OWED_SUCCESS || count->report == JOURNAL_OWED_FAILURE;
+        if (owed && !is_among(seen, count->location)) {
+            APR_ARRAY_PUSH(seen, const char *) = count->location;
+            log_write(outbox->log, MSG_NOBODYS_ROWS,
+                      "the journal owes reports of \"%s\", which is no location's IntuneScepName here: they are not sent",
+                      text_escape(pool, count->location, 200));
+        }
+    }
+}
+
 void outbox_prune(const profile_t *profile, const outbox_t *outbox, apr_interval_time_t retention, apr_pool_t *pool)
 {
     const char *owner = NULL;

@@ -13,7 +13,7 @@ def profiles(site):
     def profile(path, **changes):
         return site.profile(path, **{**GIVEN_TIME, "Retries": 0, **changes})
     return [profile("/before"), profile("/comeback", ComeBack="pending"), profile("/patient", Grace=3600),
-            profile("/none", Resync="none"), profile("/retries", Retries=2),
+            profile("/expiring", PendingLimit=1), profile("/none", Resync="none"), profile("/retries", Retries=2),
             profile("/poll", ComeBack="pending", Resync="poll"),
             profile("/down", ComeBack="pending", backend=f"http://127.0.0.1:{system.free_port()}/ca")]
 
@@ -150,6 +150,41 @@ def test_pending_and_then_a_certificate_of_another_key(site, gateway, at, device
     check.failure_reported(site, message, 1209)
     row = journal.wait_for(gateway, message, state="failed", report="done")
     assert row["event"] == "orphan" and polls(site, message)[0]["serial"] in row["event_detail"]
+
+
+def test_expired_though_intune_does_not_hear_of_it(site, gateway, at, devices):
+    """The CA decides late, but before Intune took the failure: then it is a success, and nothing else is told."""
+    (message,) = devices(at("/expiring"))
+    site.microsoft.fail("failure", "status", status=503)
+    site.ca.control(approval="manual")
+    pending(message, message.post(gateway.port))
+    wait.until(lambda: journal.row(gateway, message)["tries"], "the failure to be reported", 20)
+    wait.until(lambda: not journal.row(gateway, message)["lease_until"], "its end", 20)
+    site.ca.approve()
+    poll = device.poll(message)
+    check.success(poll, poll.post(gateway.port))
+    site.microsoft.fail("failure", "ok")
+    row = journal.row(gateway, message)
+    assert (row["state"], row["report"], row["event"]) == ("issued", "done", None)
+    assert len(accepted(site, "success", message)) == 1 and accepted(site, "failure", message) == []
+
+
+def test_expired_and_the_ca_decides_all_the_same(site, gateway, at, devices):
+    """Who polls hears that it is over; who repeats the request after a minute gets what the CA has."""
+    (message,) = devices(at("/expiring"))
+    gateway.allow_log("ISCEP1406")
+    site.ca.control(approval="manual")
+    pending(message, message.post(gateway.port))
+    journal.wait_for(gateway, message, 20, state="failed", report="done")
+    site.ca.approve()
+    poll = device.poll(message)
+    for again in (poll, message):
+        check.failure(again, again.post(gateway.port), 2)
+    journal.make_older(gateway, MINUTE, message)
+    check.failure(poll, poll.post(gateway.port), 2)
+    opened = check.success(message, message.post(gateway.port))
+    assert check.success(poll, poll.post(gateway.port))["certificate"] == opened["certificate"]
+    assert len(calls(site, "validate", message)) == len(csr_requests(site, message)) == 2
 
 
 # Renewals: the first signer's key is the transaction's
@@ -390,6 +425,26 @@ def test_the_name_outlives_the_path(site, start_gateway, devices):
     assert len(csr_requests(site, done)) == 1
     check.success(done, done.post(gateway.port))
     assert len(csr_requests(site, done)) == 2
+
+
+def test_another_name_leaves_the_rows_behind(site, start_gateway, devices):
+    """The log tells so; with the name back they are served."""
+    profile = site.profile("/scep", **GIVEN_TIME, Retries=0, Name="corp", Notify="after")
+    gateway = start_gateway([profile], allow=["AH00098"])
+    (message,) = devices(profile)
+    site.microsoft.fail("success", "status", status=500)
+    check.success(message, message.post(gateway.port))
+    assert not gateway.lines("ISCEP0421")
+    for name in ("company", "corp"):
+        gateway.kill()
+        gateway.profiles = [profile.changed(Name=name)]
+        gateway.start()
+        if name == "company":
+            (line,) = gateway.wait_log("ISCEP0421")
+            assert '"corp"' in line and "[intune_scep:notice]" in line
+            site.microsoft.fail("success", "ok")
+    journal.wait_for(gateway, message, 20, report="done")
+    assert len(gateway.lines("ISCEP0421")) == 1
 
 
 def test_what_is_pruned(site, start_gateway, devices):
