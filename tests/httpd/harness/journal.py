@@ -67,12 +67,17 @@ def forget(gateway):
             database.close()
 
 
-def make_older(gateway, seconds, message=None):
-    """As if so much time had passed since each row, or a message's, was changed last."""
+def change(gateway, statement, arguments=()):
+    """One statement of somebody who knows what he does."""
     with _as_the_server():
         database = sqlite3.connect(gateway.state / "journal.sqlite", timeout=5, isolation_level=None)
         try:
-            database.execute("UPDATE iscep_journal SET created = created - ?1, updated = updated - ?1 WHERE ?2 IN (txid, '')",
-                             (seconds * 1000, message.transaction if message else ""))
+            database.execute(statement, arguments)
         finally:
             database.close()
+
+
+def make_older(gateway, seconds, message=None):
+    """As if so much time had passed since each row, or a message's, was changed last."""
+    change(gateway, "UPDATE iscep_journal SET created = created - ?1, updated = updated - ?1 WHERE ?2 IN (txid, '')",
+           (seconds * 1000, message.transaction if message else ""))
