@@ -54,6 +54,20 @@ apr_status_t journal_counts(journal_t *journal, apr_array_header_t **counts, apr
     return rv;
 }
 
+apr_status_t journal_owed(journal_t *journal, apr_array_header_t **owed, apr_pool_t *pool, const char **message)
+{
+    apr_array_header_t *rows = apr_array_make(pool, 1, sizeof(const char **));
+    apr_status_t rv = journal_ready(journal, pool, message);
+    rv = rv ? rv : database_select(journal->database, STATEMENT_OWED_NOW, NULL, 0, 3, &rows, pool, message);
+    *owed = apr_array_make(pool, rows->nelts + 1, sizeof(journal_owed_t));
+    for (int i = 0; !rv && i < rows->nelts; i++) {
+        const char *const *column = APR_ARRAY_IDX(rows, i, const char *const *);
+        APR_ARRAY_PUSH(*owed, journal_owed_t) = (journal_owed_t){
+            column[0], (int)journal_number(column[1], 0, INT_MAX), journal_time_of(column[2])};
+    }
+    return rv;
+}
+
 apr_status_t journal_foreign_pending(journal_t *journal, const char *location, const char *ra_fp, int *rows,
                                      apr_pool_t *pool, const char **message)
 {
