@@ -2,8 +2,12 @@
 """Restarts, stops and killed processes under load: what was accepted is brought to its end."""
 import os
 import re
+import shutil
 import signal
+import subprocess
 import time
+
+import pytest
 
 from harness import check, ctl, journal, load, pki, place
 
@@ -198,3 +202,31 @@ def test_the_state_key_is_exchanged(site, start_gateway, devices):
     check.success(withheld, withheld.post(gateway.port))
     fresh, = devices(gateway.profiles[0])
     check.success(fresh, fresh.post(gateway.port))
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["stopped", "killed"])
+def test_a_backup_is_put_back(site, start_gateway, devices, scratch, clean):
+    """As docs/operating.md has it: taken while the server runs, and put back without what lies beside the lost file."""
+    if shutil.which("sqlite3") is None:
+        pytest.skip("sqlite3 is missing: install Debian's package of that name")
+    gateway = start_gateway([site.profile("/scep")], allow=["AH00098"])
+    kept, *forgotten = devices(gateway.profiles[0], 4)
+    first = check.success(kept, kept.post(gateway.port))
+    file, backup = gateway.state / "journal.sqlite", scratch / "backup"
+    subprocess.run(["sqlite3", file, f".backup {backup}"], check=True)
+    for message in forgotten:
+        check.success(message, message.post(gateway.port))
+    if clean:
+        gateway.signal(signal.SIGTERM)
+        gateway.wait_for_end()
+    else:
+        gateway.kill()
+    for lost in gateway.state.glob("journal.sqlite*"):
+        lost.unlink()
+    subprocess.run(["install", "-m", "0600", backup, file], check=True)
+    gateway.start()
+    assert [row["txid"] for row in journal.rows(gateway)] == [kept.transaction]
+    assert check.success(kept, kept.post(gateway.port))["certificate"] == first["certificate"]
+    for message in forgotten:
+        check.success(message, message.post(gateway.port))
+    assert len(site.ca.requests()) == 7
