@@ -136,6 +136,16 @@ def test_forbidden_algorithms_are_not_used(site, start_gateway, devices, allowed
     assert (request["cipher"], request["digest"]) == (cipher, digest)
 
 
+@pytest.mark.parametrize("answer", [{"cipher": "des"}, {"digest": "md5"}], ids=["cipher", "digest"])
+def test_forbidden_algorithms_are_not_read(site, start_gateway, devices, answer):
+    gateway = start_gateway([site.profile("/scep", BackendAlgorithms='"AES SHA-256"')])
+    (message,) = devices(gateway.profiles[0])
+    site.ca.control(**answer)
+    check.unavailable(message.post(gateway.port), 502)
+    check.final_line(gateway, 1206, message, "IntuneScepBackendAlgorithms")
+    check.failure_reported(site, message, 1206)
+
+
 def test_a_ca_that_hangs(site, start_gateway, devices):
     """It costs one device the proxy's time-out twice; the next ones do not ask again what it can."""
     with socket.create_server(("127.0.0.1", 0), backlog=20) as listener:
