@@ -56,6 +56,8 @@ typedef struct call_t {
     apr_size_t body_len, body_room, header_len;
     apr_array_header_t *lines; /* the headers, where they are wanted */
     bool too_large;
+    bool asked, resent;
+    apr_size_t heard; /* header_len when it was sent last */
     char words[CURL_ERROR_SIZE];
 } call_t;
 
@@ -250,6 +252,26 @@ static size_t on_header(char *data, size_t size, size_t count, void *baton)
     return len;
 }
 
+#if LIBCURL_VERSION_NUM >= 0x075000
+/*
+ * Before each sending. curl sends once more by itself where a connection that was kept ends without an answer; between a
+ * proxy's demand for a password and the next sending there were headers.
+ */
+static int on_sending(void *baton, char *there, char *here, int port_there, int port_here)
+{
+    call_t *call = baton;
+
+    (void)there;
+    (void)here;
+    (void)port_there;
+    (void)port_here;
+    call->resent = call->resent || (call->asked && call->header_len == call->heard);
+    call->asked = true;
+    call->heard = call->header_len;
+    return CURL_PREREQFUNC_OK;
+}
+#endif
+
 static int on_progress(void *baton, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
 {
     const call_t *call = baton;
@@ -386,6 +408,11 @@ static void set_request(call_t *call, CURLcode *code)
     if (*code == CURLE_OK)
         *code = curl_easy_setopt(call->handle, CURLOPT_XFERINFOFUNCTION, on_progress);
     set_pointer(call->handle, CURLOPT_XFERINFODATA, call, code);
+#if LIBCURL_VERSION_NUM >= 0x075000
+    if (*code == CURLE_OK)
+        *code = curl_easy_setopt(call->handle, CURLOPT_PREREQFUNCTION, on_sending);
+    set_pointer(call->handle, CURLOPT_PREREQDATA, call, code);
+#endif
     set_number(call->handle, CURLOPT_NOPROGRESS, 0L, code);
     set_pointer(call->handle, CURLOPT_ERRORBUFFER, call->words, code);
 }
@@ -424,6 +451,7 @@ static void answer_fill(call_t *call, http_answer_t *answer, apr_pool_t *pool)
     answer->status = (int)status;
     if (type)
         answer->content_type = text_escape(pool, type, 128);
+    answer->resent = call->resent;
     answer->retry_after = apr_time_from_sec(wait < 0 ? 0 : wait > RETRY_AFTER_MAX ? RETRY_AFTER_MAX : wait);
     if (call->body) {
         call->body[call->body_len] = '\0';

@@ -62,6 +62,7 @@ typedef struct http_answer_t {
     int status;                        /**< HTTP status, 0 without an answer */
     bool unconnected;                  /**< HTTP_FAILED_TIMEOUT came before there was a connection to the server */
     int tunnel_status;                 /**< what a proxy answered to CONNECT, with HTTP_FAILED_PROXY; 0 without */
+    bool resent;                       /**< it was sent before, over a connection that ended without an answer; where libcurl tells */
     const char *content_type;          /**< escaped, or "" */
     const apr_array_header_t *headers; /**< const char *, one a line, raw; NULL unless asked for */
     bytes_t body;                      /**< NUL-terminated behind its end */

@@ -124,12 +124,13 @@ static apr_status_t drive(transaction_t *t, journal_row_t *row)
 {
     const char *message = "no reason was given";
     journal_purpose_t purpose = row->state == JOURNAL_PENDING ? JOURNAL_TO_POLL : JOURNAL_TO_ISSUE;
+    /* Also where it goes no further: what is in the journal can be polled for. */
+    t->row = row;
     if (!t->polling && !t->validated && ask_intune(t)) {
         return APR_EGENERAL;
     }
     journal_intent_t intent = intent_of(t, row->id);
     t->answer_by = clock_now() + t->profile->ca_time;
-    t->row = row;
     apr_status_t rv = journal_claim(t->profile->journal, &t->row, purpose, &intent, t->pool, &message);
     if (rv) {
         t->row = NULL;

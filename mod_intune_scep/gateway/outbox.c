@@ -49,19 +49,21 @@ static void log_end(const report_t *report, const log_t *log, apr_status_t rv)
     const char *what = report->facts ? "success" : "failure";
     const char *code = result->code ? apr_pstrcat(report->pool, ", code ", result->code, NULL) : "";
     const char *detail = result->detail ? apr_pstrcat(report->pool, ": ", result->detail, NULL) : "";
-    const char *serial = row->serial ? apr_pstrcat(report->pool, " for certificate ", row->serial, NULL) : "";
+    const char *about = report_about(report);
+    about = about ? apr_pstrcat(report->pool, " for ", about, NULL) : "";
     const char *request_id = report->request_id ? report->request_id : "-";
     if (!rv) {
         log_write(log, MSG_OUTBOX_DONE, "%s: the %s notification%s that was owed is taken by Intune; request-id %s",
-                  report->profile->name, what, serial, request_id);
+                  report->profile->name, what, about, request_id);
     } else {
         bool ended = report->verdict != JOURNAL_RETRY;
+        bool withheld = ended && row->state == JOURNAL_WITHHELD;
         log_write(log, ended ? MSG_OUTBOX_ENDED : MSG_OUTBOX_PUT_OFF,
-                  "%s: the %s notification%s was %s (try %d)%s%s; request-id %s", report->profile->name, what, serial,
+                  "%s: the %s notification%s was %s (try %d)%s%s%s; request-id %s", report->profile->name, what, about,
                   report->verdict == JOURNAL_REFUSAL ? "refused by Intune for good"
                   : ended                            ? "not taken for so long that it is given up"
                                                      : "not taken, and is sent again",
-                  row->tries, code, detail, request_id);
+                  row->tries, withheld ? "; the certificate is withheld but live at the CA" : "", code, detail, request_id);
     }
 }
 
@@ -187,6 +189,38 @@ void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *p
                   "%s: %d requests wait at the CA that another RA certificate has asked: their polls are signed by the "
                   "present one, which the CA may refuse; name the former one in IntuneScepRAFormerCertificate",
                   profile->name, rows);
+    }
+}
+
+static bool is_among(const apr_array_header_t *names, const char *name)
+{
+    int i = 0;
+    while (i < names->nelts && strcmp(APR_ARRAY_IDX(names, i, const char *), name)) {
+        i++;
+    }
+    return i < names->nelts;
+}
+
+void outbox_look_around(const profile_t *any, const apr_array_header_t *names, const outbox_t *outbox, apr_pool_t *pool)
+{
+    const char *owner = NULL;
+    const char *message = NULL;
+    apr_array_header_t *counts = NULL;
+    apr_array_header_t *seen = apr_array_copy(pool, names);
+    if (!any->journal || !any->cache ||
+        any->cache->claim(any->cache, "a look at rows of nobody", clock_now() + LOOK_EVERY, &owner, pool) ||
+        journal_counts(any->journal, &counts, pool, &message)) {
+        return;
+    }
+    for (int i = 0; i < counts->nelts; i++) {
+        const journal_count_t *count = &APR_ARRAY_IDX(counts, i, const journal_count_t);
+        bool owed = count->report == JOURNAL_OWED_SUCCESS || count->report == JOURNAL_OWED_FAILURE;
+        if (owed && !is_among(seen, count->location)) {
+            APR_ARRAY_PUSH(seen, const char *) = count->location;
+            log_write(outbox->log, MSG_NOBODYS_ROWS,
+                      "the journal owes reports of \"%s\", which is no location's IntuneScepName here: they are not sent",
+                      text_escape(pool, count->location, 200));
+        }
     }
 }
 

@@ -128,6 +128,14 @@ static const char *refusal_words(const report_t *report)
                         report->result->detail ? report->result->detail : "");
 }
 
+const char *report_about(const report_t *report)
+{
+    const certificate_facts_t *facts = report->facts;
+    return facts ? apr_psprintf(report->pool, "certificate %s of issuer %s", facts->serial,
+                                text_escape(report->pool, facts->issuer, 300))
+                 : NULL;
+}
+
 /* What becomes of a row whose success report was sent. */
 static void settle_success(const report_t *report, journal_settlement_t *settlement)
 {
@@ -137,11 +145,11 @@ static void settle_success(const report_t *report, journal_settlement_t *settlem
         settlement->event = "withheld";
         /* An earlier one may have been taken, and its answer lost. */
         settlement->event_detail = apr_psprintf(
-            report->pool, "Intune refused the success notification%s, %s",
+            report->pool, "Intune refused the success notification for %s%s, %s", report_about(report),
             (*report->row)->tries > 1 ? " (an earlier one was possibly accepted)" : "", refusal_words(report));
     } else if (report->verdict == JOURNAL_GIVEN_UP) {
         settlement->event = "report-dead";
-        settlement->event_detail = refusal_words(report);
+        settlement->event_detail = apr_pstrcat(report->pool, report_about(report), ": ", refusal_words(report), NULL);
     }
 }
 

@@ -34,6 +34,9 @@ typedef struct report_t {
  */
 apr_status_t report_send(report_t *report);
 
+/** The certificate's serial and issuer, for people; NULL for a failure. */
+const char *report_about(const report_t *report);
+
 /** What becomes of a row without a certificate once its report is over, taken or not. */
 journal_state_t report_failed_state(const profile_t *profile, const journal_row_t *row);
 

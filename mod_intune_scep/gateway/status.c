@@ -68,12 +68,6 @@ static status_level_t outbox_level(const counts_t *counts)
 
 static void sum_up(counters_outbox_t *outbox, const journal_count_t *count)
 {
-    bool owed = count->report == JOURNAL_OWED_SUCCESS ||
-                (count->report == JOURNAL_OWED_FAILURE && count->state == JOURNAL_FAILED);
-    if (owed) {
-        outbox->owed += count->rows;
-        outbox->oldest = count->oldest > outbox->oldest ? count->oldest : outbox->oldest;
-    }
     outbox->dead += count->report == JOURNAL_DEAD ? count->rows : 0;
     outbox->withheld += count->state == JOURNAL_WITHHELD ? count->rows : 0;
     outbox->pending += count->state == JOURNAL_PENDING ? count->rows : 0;
@@ -87,6 +81,7 @@ static void sum_up(counters_outbox_t *outbox, const journal_count_t *count)
 static void look_into_journal(const status_source_t *source, apr_pool_t *pool)
 {
     apr_array_header_t *counts = NULL;
+    apr_array_header_t *owed = NULL;
     const char *message = "no reason was given";
     const profile_t *first = source->sites[0].profile;
     counts_t seen;
@@ -98,6 +93,7 @@ static void look_into_journal(const status_source_t *source, apr_pool_t *pool)
         return;
     }
     apr_status_t rv = journal_counts(first->journal, &counts, pool, &message);
+    rv = rv ? rv : journal_owed(first->journal, &owed, pool, &message);
     for (int i = 0; i < source->count; i++) {
         counters_outbox_t outbox = {.read_at = clock_now()};
         const profile_t *profile = source->sites[i].profile;
@@ -108,6 +104,13 @@ static void look_into_journal(const status_source_t *source, apr_pool_t *pool)
             const journal_count_t *count = &APR_ARRAY_IDX(counts, j, const journal_count_t);
             if (!strcmp(count->location, profile->name)) {
                 sum_up(&outbox, count);
+            }
+        }
+        for (int j = 0; !rv && j < owed->nelts; j++) {
+            const journal_owed_t *one = &APR_ARRAY_IDX(owed, j, const journal_owed_t);
+            if (!strcmp(one->location, profile->name)) {
+                outbox.owed = one->rows;
+                outbox.oldest = one->oldest > 0 ? one->oldest : 0;
             }
         }
         if (!rv) {
@@ -197,6 +200,7 @@ void status_make(status_t *status, const status_source_t *source, apr_pool_t *po
     status->version = source->version;
     status->host = source->host;
     status->settings = source->settings;
+    status->journal_id = first->journal ? journal_own_id(first->journal) : NULL;
     status->now = clock_now();
     status->began = counters_began(first->counters);
     status->went_on = counters_went_on(first->counters);

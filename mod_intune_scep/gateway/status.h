@@ -65,6 +65,7 @@ typedef struct status_t {
     int count;
     status_location_t *locations;
     const apr_array_header_t *settings;
+    const char *journal_id; /**< the journal's own: machines that show another have another; NULL: none, or not known yet */
     const apr_array_header_t *recent; /**< of counters_record_t *, newest first; with a query those that fit */
     const char *query;
     const apr_array_header_t *found;  /**< with a query: of journal_row_t *; NULL without a journal */

@@ -287,6 +287,7 @@ const char *status_json(const status_t *status, apr_pool_t *pool)
     add_time(&m, document, "counting_since", status->began);
     add_time(&m, document, "running_since", status->went_on);
     add_text(&m, document, "level", status_level_name(status->level));
+    add_some(&m, document, "journal_id", status->journal_id);
     for (int i = 0; i < status->count; i++) {
         append(&m, locations, location_object(&m, &status->locations[i]));
     }

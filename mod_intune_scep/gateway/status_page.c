@@ -76,6 +76,10 @@ static void head(writer_t *w, const status_t *status)
     page_time(w, status->went_on, status->now);
     writer_add(w, ", counters began ");
     page_time(w, status->began, status->now);
+    if (status->journal_id) {
+        writer_add(w, " · journal ");
+        writer_html(w, status->journal_id, PAGE_NAME);
+    }
     writer_add(w, "</p></div><form method=get><label for=q>Find a device's request</label>"
                   "<div><input id=q name=q type=search maxlength=255 placeholder=\"transactionID, serial or reference\" value=\"");
     query_value(w, status->query);

@@ -83,7 +83,7 @@ static void numbers(writer_t *w, const status_location_t *location)
     writer_format(w, "<div class=plain><dd>%d / %d</dd><dt>places in use</dt></div></dl>", location->places_used,
                   location->profile->max_concurrent);
     if (outbox->owed && outbox->oldest > apr_time_from_sec(120)) {
-        writer_format(w, "<p class=note>The oldest report that Intune is owed is from a transaction of %ld min ago.</p>",
+        writer_format(w, "<p class=note>Intune is owed a report for %ld min.</p>",
                       (long)(apr_time_sec(outbox->oldest) / 60));
     }
 }

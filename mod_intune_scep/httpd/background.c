@@ -153,11 +153,25 @@ static bool is_stopping(void *baton)
     return !atomic_load(&is_open) || ap_mpm_query(AP_MPMQ_MPM_STATE, &state) || state == AP_MPMQ_STOPPING;
 }
 
+static void look_around(const background_t *background, const profile_t *any, apr_pool_t *pool)
+{
+    const apr_array_header_t *sites = background->gateway->sites;
+    outbox_t outbox = {.log = error_log_of_server(background->server, NULL, pool), .pace = pace, .stopping = is_stopping};
+    apr_array_header_t *names = apr_array_make(pool, sites->nelts, sizeof(const char *));
+    for (int i = 0; i < sites->nelts; i++) {
+        APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(sites, i, const site_t *)->profile->name;
+    }
+    outbox_look_around(any, names, &outbox, pool);
+}
+
 static void send_reports(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
     outbox_t outbox = {.log = error_log_of_server(background->server, profile, pool), .pace = pace, .stopping = is_stopping};
     outbox_run(profile, &outbox, pool);
     outbox_look(profile, &outbox, pool);
+    if (profile->index == 0) {
+        look_around(background, profile, pool);
+    }
     outbox_prune(profile, &outbox, background->retention, pool);
 }
 

@@ -118,6 +118,7 @@ apr_status_t journal_start(gateway_t *gateway, server_rec *server, apr_pool_t *p
         ap_log_error(APLOG_MARK, APLOG_EMERG, 0, server, "ISCEP0540: %s: %s", gateway->journal_place, message);
         return rv;
     }
+    gateway->journal->id = id;
     ap_log_error(APLOG_MARK, APLOG_INFO, 0, server,
                  "ISCEP0542: the journal %s is used; machines that show another id "
                  "are gateways of their own",

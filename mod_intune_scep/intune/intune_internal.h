@@ -173,6 +173,7 @@ bool location_is_safe(const char *uri, const char **why);
 /** What Intune said. */
 typedef struct service_reply_t {
     int status;              /**< HTTP status of Intune's answer, 0 without one */
+    bool retried;            /**< an earlier try had no good answer: Intune may have taken it all the same */
     bool success;            /**< 2xx and exactly "Success" */
     const char *code;        /**< escaped, or NULL */
     const char *description; /**< escaped and cut, or "" */

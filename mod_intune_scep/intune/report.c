@@ -57,15 +57,16 @@ static apr_status_t notify(errand_t *errand, const char *action, struct json_obj
         return APR_SUCCESS;
     }
     problem_t problem = is_definite(rv, &reply) ? PROBLEM_REPORT_REFUSED : PROBLEM_REPORT_UNAVAILABLE;
+    const char *doubt = problem == PROBLEM_REPORT_REFUSED && reply.retried ? "; an earlier try was possibly accepted" : "";
     if (rv == APR_SUCCESS) {
         return errand_fail(errand, problem, reply.code, 0,
-                           apr_psprintf(pool, "%s: code \"%s\", expected \"Success\"; description \"%s\"", action,
-                                        reply.code, reply.description));
+                           apr_psprintf(pool, "%s: code \"%s\", expected \"Success\"; description \"%s\"%s", action,
+                                        reply.code, reply.description, doubt));
     }
     return errand_fail(errand, problem, inner.result->code, inner.result->retry_after,
-                       apr_psprintf(pool, "%s: %s%s%s", problem_facts(inner.result->problem)->what,
+                       apr_psprintf(pool, "%s: %s%s%s%s", problem_facts(inner.result->problem)->what,
                                     inner.result->detail != NULL ? inner.result->detail : action,
-                                    *reply.description != '\0' ? "; description " : "", reply.description));
+                                    *reply.description != '\0' ? "; description " : "", reply.description, doubt));
 }
 
 apr_status_t intune_report_success(intune_t *intune, intune_call_t *call, const char *transaction_id, bytes_t csr,

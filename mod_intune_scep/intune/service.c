@@ -53,6 +53,7 @@ static apr_status_t answer_judge(errand_t *errand, const char *action, const exc
     }
     bool coded = json_text(exchange->json, "code", &code);
     reply->status = answer->status;
+    reply->retried = exchange->retried > 0 || answer->resent;
     reply->code = coded ? exchange_text(exchange, code, 64, pool) : NULL;
     reply->description = json_text(exchange->json, "errorDescription", &description)
                              ? exchange_text(exchange, description, DESCRIPTION_MAX, pool)

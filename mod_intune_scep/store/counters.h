@@ -120,12 +120,12 @@ void counters_ended(counters_t *counters, counters_record_t *record);
 /** What the journal holds for a location. */
 typedef struct counters_outbox_t {
     apr_time_t read_at;
-    int owed;    /**< reports that Intune is owed */
+    int owed;    /**< reports that Intune is owed now */
     int dead;    /**< given up */
     int withheld;
     int pending; /**< the CA has not decided yet */
     int unknown; /**< the CA's answer was lost */
-    apr_interval_time_t oldest; /**< of the owed ones, since its transaction began */
+    apr_interval_time_t oldest; /**< how long one of the owed ones is owed at the most */
 } counters_outbox_t;
 
 /** Whether the caller is to look into the journal: what is kept is older than `age`, and nobody else is at it. */

@@ -34,6 +34,15 @@ static apr_status_t forget_key(void *data)
     return APR_SUCCESS;
 }
 
+static void take_id(journal_t *journal, const char *id)
+{
+    int missing = ID_MISSING;
+    if (id && atomic_compare_exchange_strong(&journal->id_state, &missing, ID_WRITTEN)) {
+        apr_cpystrn(journal->id, id, sizeof(journal->id));
+        atomic_store(&journal->id_state, ID_KNOWN);
+    }
+}
+
 apr_status_t journal_open(journal_t **journal, const journal_settings_t *settings, apr_pool_t *pool,
                           const char **message)
 {
@@ -45,6 +54,8 @@ apr_status_t journal_open(journal_t **journal, const journal_settings_t *setting
     }
     made->tag = apr_pstrdup(pool, settings->tag);
     made->settings = *settings;
+    atomic_init(&made->id_state, ID_MISSING);
+    take_id(made, settings->id);
     atomic_init(&made->is_ready, !settings->unprepared);
     atomic_init(&made->try_again, 0);
     apr_pool_cleanup_register(pool, made, forget_key, apr_pool_cleanup_null);
@@ -58,6 +69,16 @@ apr_status_t journal_open(journal_t **journal, const journal_settings_t *setting
     }
     *journal = made;
     return APR_SUCCESS;
+}
+
+/* What the start could not find out. */
+static apr_status_t learn_id(journal_t *journal, apr_pool_t *pool, const char **message)
+{
+    const char *arguments[] = {"journal_id"};
+    apr_array_header_t *rows = NULL;
+    apr_status_t rv = database_select(journal->database, STATEMENT_META, arguments, 1, 1, &rows, pool, message);
+    take_id(journal, !rv && rows->nelts ? APR_ARRAY_IDX(rows, 0, const char *const *)[0] : NULL);
+    return rv;
 }
 
 apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **message)
@@ -77,6 +98,9 @@ apr_status_t journal_ready(journal_t *journal, apr_pool_t *pool, const char **me
     apr_status_t rv = database_kind(journal->database) == DATABASE_SQLITE
                           ? journal_check(&journal->settings, pool, message)
                           : journal_prepare(&journal->settings, geteuid(), getegid(), &id, pool, message);
+    if (!rv) {
+        rv = learn_id(journal, pool, message);
+    }
     if (!rv) {
         atomic_store(&journal->is_ready, true);
     }
@@ -425,7 +449,8 @@ static apr_status_t settle_otherwise(journal_t *journal, const journal_row_t *ro
 {
     bool again = settlement->verdict == JOURNAL_RETRY;
     bool keep = again || (row->report == JOURNAL_OWED_SUCCESS && settlement->verdict != JOURNAL_ACCEPTED);
-    const char *arguments[] = {journal_report_name(again ? row->report : SETTLED[settlement->verdict]),
+    const char *report = journal_report_name(again ? row->report : SETTLED[settlement->verdict]);
+    const char *arguments[] = {report,
                                journal_state_name(settlement->state),
                                journal_time(settlement->due_in, pool),
                                keep ? "keep" : "",
@@ -435,13 +460,14 @@ static apr_status_t settle_otherwise(journal_t *journal, const journal_row_t *ro
                                clean(settlement->event_detail, pool),
                                new_word(settlement->event),
                                journal_state_name(settlement->state),
+                               report,
                                row->id,
                                row->owner,
                                journal_report_name(row->report)};
     bool relaxed = settlement->verdict == JOURNAL_ACCEPTED;
     fault_point(relaxed ? "done-before" : "settle-before");
     apr_status_t rv = journal_change(journal, relaxed ? DATABASE_RELAXED : DATABASE_DURABLE, STATEMENT_SETTLE,
-                                     arguments, 13, pool, message);
+                                     arguments, 14, pool, message);
     fault_point(relaxed ? "done-after" : "settle-after");
     return rv;
 }

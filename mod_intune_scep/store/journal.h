@@ -28,11 +28,11 @@ typedef struct journal_settings_t {
     const state_key_t *state_key;
     const char *tag;             /**< of this server's generation, from journal_tag(): tells whose processes owners are */
     turn_t *turn;                /**< of the server's processes to write to SQLite, made before the fork; or NULL */
+    const char *id;              /**< what journal_prepare() gave; NULL with `unprepared` */
     bool unprepared;             /**< journal_prepare() could not reach it: each process does so before it uses it */
 } journal_settings_t;
 
 typedef struct journal_t journal_t;
-
 /** See journal_prepare(). */
 #define JOURNAL_MISMATCH APR_EMISMATCH
 

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { JOURNAL_COLUMNS = 22, JOURNAL_TAG_DIGITS = 16 };
+enum { JOURNAL_COLUMNS = 22, JOURNAL_TAG_DIGITS = 16, JOURNAL_ID_SIZE = 33 };
 
 /** No lease is longer: journal_statements.def. */
 #define JOURNAL_LEASE_MOST apr_time_from_sec(172800)
@@ -20,10 +20,15 @@ typedef enum journal_statement_t {
     STATEMENT_COUNT
 } journal_statement_t;
 
+/** Of journal_t's id, which one thread writes, once. */
+enum { ID_MISSING, ID_WRITTEN, ID_KNOWN };
+
 struct journal_t {
     database_t *database;
     const char *tag;
     journal_settings_t settings;   /**< for journal_ready() */
+    char id[JOURNAL_ID_SIZE];      /**< once `id_state` is ID_KNOWN */
+    atomic_int id_state;
     atomic_bool is_ready;
     _Atomic apr_time_t try_again;
     unsigned char csr_key[STATE_KEY_DERIVED];

@@ -11,6 +11,11 @@
 /* An operator waits, and would only ask again. */
 static const apr_interval_time_t DECISION_LIMIT = apr_time_from_sec(30);
 
+const char *journal_own_id(const journal_t *journal)
+{
+    return atomic_load(&journal->id_state) == ID_KNOWN ? journal->id : NULL;
+}
+
 static int index_of(const char *name, const char *(*name_of)(int), int count)
 {
     for (int i = 0; name && i < count; i++) {
@@ -45,6 +50,20 @@ apr_status_t journal_counts(journal_t *journal, apr_array_header_t **counts, apr
         count->report = (journal_report_t)index_of(column[2], report_name_of, JOURNAL_WAIVED + 1);
         count->rows = (int)journal_number(column[3], 0, INT_MAX);
         count->oldest = journal_time_of(column[4]);
+    }
+    return rv;
+}
+
+apr_status_t journal_owed(journal_t *journal, apr_array_header_t **owed, apr_pool_t *pool, const char **message)
+{
+    apr_array_header_t *rows = apr_array_make(pool, 1, sizeof(const char **));
+    apr_status_t rv = journal_ready(journal, pool, message);
+    rv = rv ? rv : database_select(journal->database, STATEMENT_OWED_NOW, NULL, 0, 3, &rows, pool, message);
+    *owed = apr_array_make(pool, rows->nelts + 1, sizeof(journal_owed_t));
+    for (int i = 0; !rv && i < rows->nelts; i++) {
+        const char *const *column = APR_ARRAY_IDX(rows, i, const char *const *);
+        APR_ARRAY_PUSH(*owed, journal_owed_t) = (journal_owed_t){
+            column[0], (int)journal_number(column[1], 0, INT_MAX), journal_time_of(column[2])};
     }
     return rv;
 }

@@ -5,6 +5,19 @@
 
 #include "store/journal.h"
 
+/** Its own id, by which people tell that two machines share it; NULL until it could be used. */
+const char *journal_own_id(const journal_t *journal);
+
+/** What Intune is owed now, without the failures in their grace. */
+typedef struct journal_owed_t {
+    const char *location;
+    int rows;
+    apr_interval_time_t oldest; /**< how long one of them is owed at the most */
+} journal_owed_t;
+
+/** Of `journal_owed_t`, one for each location that owes something. */
+apr_status_t journal_owed(journal_t *journal, apr_array_header_t **owed, apr_pool_t *pool, const char **message);
+
 /**
  * Rows whose id or its first 12 digits, whose transactionID or whose serial is `word`; NULL: those that need somebody, so
  * not those that a server asks the CA about just now. At most 100.

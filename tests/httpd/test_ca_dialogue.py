@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the gateway speaks to the CA: what it learns of it, what it uses towards it, which answers it reads."""
 import concurrent.futures
+import contextlib
 import shutil
 import socket
 import threading
 
 import pytest
 
-from harness import check, client, pki, place, system
+from harness import check, client, device, pki, place, system
 from harness.fake import FakeServer, http_answer
 from harness.httpd import Httpd
+from harness.tap import Tap
 
 
 def ca_record(ca):
@@ -134,6 +136,16 @@ def test_forbidden_algorithms_are_not_used(site, start_gateway, devices, allowed
     assert (request["cipher"], request["digest"]) == (cipher, digest)
 
 
+@pytest.mark.parametrize("answer", [{"cipher": "des"}, {"digest": "md5"}], ids=["cipher", "digest"])
+def test_forbidden_algorithms_are_not_read(site, start_gateway, devices, answer):
+    gateway = start_gateway([site.profile("/scep", BackendAlgorithms='"AES SHA-256"')])
+    (message,) = devices(gateway.profiles[0])
+    site.ca.control(**answer)
+    check.unavailable(message.post(gateway.port), 502)
+    check.final_line(gateway, 1206, message, "IntuneScepBackendAlgorithms")
+    check.failure_reported(site, message, 1206)
+
+
 def test_a_ca_that_hangs(site, start_gateway, devices):
     """It costs one device the proxy's time-out twice; the next ones do not ask again what it can."""
     with socket.create_server(("127.0.0.1", 0), backlog=20) as listener:
@@ -207,3 +219,33 @@ def test_the_cas_own_ra(site, ca_with_ra, start_gateway, devices):
     (message,) = devices(gateway.profiles[1])
     check.unavailable(message.post(gateway.port), 502)
     check.final_line(gateway, 1207, message, "IntuneScepBackendCertificate")
+
+
+# a CA of several nodes
+
+@pytest.mark.parametrize("capabilities", ["SCEPStandard", '"AES SHA-256"'], ids=["POST", "GET"])
+@pytest.mark.parametrize("member, backend", [("http://127.0.0.1:{} route=x", "balancer://ca/ca"),
+                                             ("http://127.0.0.1:{}/", "balancer://ca/ca"), ("http://127.0.0.1:{}/ca", "balancer://ca")])
+def test_polls_go_to_the_same_node(site, start_gateway, devices, capabilities, member, backend):
+    """Only the node that said PENDING may know of it."""
+    with contextlib.ExitStack() as stack:
+        taps = [stack.enter_context(Tap(site.ca.port)) for _ in range(3)]
+        members = "".join(f"BalancerMember {member.format(tap.port)}\n" for tap in taps)
+        profile = site.profile("/scep", backend=backend, BackendCapabilities=capabilities)
+        gateway = start_gateway([profile], before=f'<Proxy "balancer://ca">\n{members}</Proxy>\n',
+                                modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+        messages = devices(profile, 3)
+        site.ca.control(approval="manual")
+        for message in messages:
+            assert check.certrep(message, message.post(gateway.port))["status"] == 3
+        for _ in range(3):
+            messages.reverse()
+            for poll in device.poll_all(messages):
+                assert check.certrep(poll, poll.post(gateway.port))["status"] == 3
+        for tap in taps:
+            asked = [message.transaction for exchange in tap.operations() for message in messages
+                     if message.transaction.encode() in exchange.message]
+            assert len(asked) == 4 and len(set(asked)) == 1
+        site.ca.approve()
+        for message in messages:
+            check.success(message, message.post(gateway.port))

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from harness import client, pki, place
+from harness.credentials import Certificate
 from harness.gateway import Gateway
 from harness.httpd import StartError
 
@@ -81,8 +82,13 @@ def make_file(directory, name, text, mode=0o600):
 # directive without its prefix: wrong values that are found while parsing
 WRONG_VALUES = {
     "On": ["Perhaps"],
-    "Tenant": ['""', '"contoso.com/x"', '"a b"', '"a?b"'],
+    "Name": ['""', '"' + "x" * 129 + '"', "two words"],
+    "Tenant": ['""', '"contoso.com/x"', '"a b"', '"a?b"', "contoso.com fabrikam.com"],
     "AppID": ['""', '"../x"'],
+    "AppKey": ['""', "two words"],
+    "AppCertificate": ['""', "one two three"],
+    "AppTokenFile": ['""'],
+    "Cloud": ["Public", "mars", '""'],
     "Authority": ["login.microsoftonline.com", "ftp://login.microsoftonline.com/", "http://login.microsoftonline.com/",
                   "http://127.0.0.1.example.com/", "https:///", '"https://a b/"',
                   "https://user:secret@login.example.com/"],
@@ -90,6 +96,10 @@ WRONG_VALUES = {
     "HTTPProxy": ["proxy.example.com:3128", "socks5://proxy.example.com:1080", "None", '""',
                   "http://user:secret@proxy.example.com/"],
     "HTTPProxyUser": ['""'],
+    "HTTPProxyPassword": ['""'],
+    "IntuneAppID": ['""', '"a/b"'],
+    "ServiceVersion": ['""', '"2018 02"'],
+    "Retries": ["-1", "11", "2.5", '""'],
     "IntuneURL": ["http://api.manage.microsoft.com/", "nonsense"],
     "GraphVersion": ['"v1.0/x"'],
     "Timeout": ["0", "-1", "1000", "5x", "200ms", '""', "ten"],
@@ -104,6 +114,10 @@ WRONG_VALUES = {
     "PendingLimit": ["0", "2592001"],
     "ReportLimit": ["0", "for ever"],
     "ChallengeMatch": ['"("', '""'],
+    "MinKeySize": ["1023", "8193", "2k"],
+    "BackendCapabilities": ['"AES ROT13"', '""', '"auto AES"'],
+    "CAConfiguration": ['""', '"' + "x" * 256 + '"'],
+    "CertificateAuthority": ['""', '"' + "x" * 256 + '"'],
     "DeviceAlgorithms": ['"AES ROT13"', "AES ROT13", '""'],
     "BackendAlgorithms": ['"SHA-256 none"'],
     "RefuseSID": ["maybe"],
@@ -123,7 +137,7 @@ def test_missing(site, refused, directive):
 
 
 @pytest.mark.parametrize("directive", ["RACertificate", "RAKey", "CAChain", "BackendCertificate", "TLSCAFile",
-                                       "TLSCertificate"])
+                                       "TLSCertificate", "CRL"])
 def test_file_that_is_not_there(site, refused, directive):
     gateway = Gateway([site.profile("/scep", **{directive: "/nowhere/at-all.pem"})])
     refused(gateway, "IntuneScep" + directive, "/nowhere/at-all.pem")
@@ -137,6 +151,72 @@ def test_app_key_file_that_is_not_there(site, refused):
 def test_file_with_something_else(site, refused, scratch, directive):
     path = make_file(scratch, "nonsense.pem", "-----BEGIN NONSENSE-----\n")
     refused(Gateway([site.profile("/scep", **{directive: path})]), "IntuneScep" + directive, str(path))
+
+
+# Every directive that takes a secret takes it from the same places.
+
+SECRETS = {"AppKey": "AppKey~somewhere", "AppCertificatePassword": "Phrase~somewhere", "HTTPProxyPassword": "Proxy~somewhere",
+           "StateKey": "State~somewhere-and-of-32-bytes-or-more", "Journal": "sqlite3:{state}/elsewhere.sqlite"}
+
+
+def gateway_with_secret(site, scratch, directive):
+    """A gateway, and the function that gives it the secret, or what says where it is."""
+    if directive in ("StateKey", "Journal"):
+        gateway = Gateway([site.profile("/scep")])
+
+        def take(value):
+            gateway.server = f"IntuneScep{directive} {value}\n"
+        return gateway, take
+    around = {"HTTPProxyPassword": {"HTTPProxy": PROXY, "HTTPProxyUser": "me"}}.get(directive, {})
+    if directive == "AppCertificatePassword":
+        own = Certificate(scratch, "app", phrase=SECRETS[directive])
+        around = {"AppKey": None, "AppCertificate": f"{own.certificate} {own.key}"}
+    gateway = Gateway([site.profile("/scep", **around)])
+
+    def take(value):
+        gateway.profiles = [gateway.profiles[0].changed(**{directive: value})]
+    return gateway, take
+
+
+@pytest.mark.parametrize("source", ["file", "below ServerRoot", "exec", "env"])
+@pytest.mark.parametrize("directive", SECRETS)
+def test_where_a_secret_may_be(site, accepted, scratch, directive, source):
+    gateway, take = gateway_with_secret(site, scratch, directive)
+    secret = SECRETS[directive].format(state=gateway.state)
+    directory = gateway.root if source == "below ServerRoot" else scratch
+    path = make_file(directory, "a-secret", secret + "\n")
+    gateway.environment["ISCEP_SECRET"] = secret
+    take({"file": f"file:{path}", "below ServerRoot": "file:a-secret", "exec": f'"exec:/bin/cat {path}"',
+          "env": "env:ISCEP_SECRET"}[source])
+    gateway.extra_modules = ("info",)
+    accepted(gateway)
+    dumped = gateway.run_tool("-t", "-D", "DUMP_CONFIG")
+    assert f"IntuneScep{directive} " in dumped.stdout and secret not in dumped.stdout + dumped.stderr
+
+
+@pytest.mark.parametrize("source", ["open", "writable", "gone", "empty", "two lines", "exec", "env"])
+@pytest.mark.parametrize("directive", SECRETS)
+def test_where_a_secret_may_not_be(site, refused, scratch, directive, source):
+    gateway, take = gateway_with_secret(site, scratch, directive)
+    secret = SECRETS[directive].format(state=gateway.state)
+    texts = {"gone": None, "empty": "", "two lines": f"{secret}\n{secret}\n"}
+    path = scratch / "a-secret"
+    if texts.get(source, secret) is not None:
+        make_file(scratch, path.name, texts.get(source, secret), {"open": 0o604, "writable": 0o620}.get(source, 0o600))
+    value, word = {"exec": ("exec:/bin/false", "/bin/false"), "env": ("env:ISCEP_NOT_SET", "ISCEP_NOT_SET")}.get(
+        source, (f"file:{path}", str(path)))
+    take(value)
+    assert secret not in refused(gateway, f"IntuneScep{directive}", word)
+
+
+@pytest.mark.parametrize("directive", [name for name in SECRETS if name != "Journal"])
+def test_a_secret_that_stands_there_is_blanked_out(site, accepted, scratch, directive):
+    gateway, take = gateway_with_secret(site, scratch, directive)
+    take(SECRETS[directive])
+    gateway.extra_modules = ("info",)
+    accepted(gateway)
+    dumped = gateway.run_tool("-t", "-D", "DUMP_CONFIG")
+    assert f"IntuneScep{directive} ***" in dumped.stdout and SECRETS[directive] not in dumped.stdout + dumped.stderr
 
 
 def test_empty_app_key_file(site, refused, scratch):
@@ -375,6 +455,7 @@ SERVER_WIDE = {
     "Retention": ["3600", "23h", "1"],
     "ReportRate": ["0", "1001", "many"],
     "RepeatInterval": ["-1", "86401", "often"],
+    "Health": ["disk", '""', '"journal disk"'],
     "EventCommand": ['""', "relative/command", "/nowhere/command", '"/etc/passwd an-argument"'],
 }
 

@@ -56,6 +56,7 @@ def test_withheld(site, start, devices, command):
     event = wait.until(lambda: told(command, "withheld"), "the event", 90)[0]
     assert event["transaction"] == message.transaction and event["location"] == "localhost/scep"
     assert event["serial"] == site.ca.requests()[0]["serial"] and "CertificateRequestDecodingFailed" in event["detail"]
+    assert f"certificate {event['serial']} of issuer CN=Test CA,O=Contoso" in event["detail"]
     wait.until(lambda: journal.row(gateway, message)["event"] is None, "the event to be told")
     assert len(told(command, "withheld")) == 1
 

@@ -433,6 +433,31 @@ def test_challenge_match_always(site, start_gateway, devices):
     check.ca_untouched(site)
 
 
+def test_challenge_match_by_expression(site, start_gateway, devices):
+    gateway = start_gateway([site.profile("/scep", ChallengeMatch='"^Contoso-[0-9]+$"')])
+    for word, asked in (("Contoso-17", 1), ("contoso-17", 0), ("xContoso-17", 0), ("Contoso-", 0), (True, 0)):
+        (message,) = devices(gateway.profiles[0], challenge=word)
+        check.failure(message, message.post(gateway.port), 2)
+        check.final_line(gateway, 1100 if asked else 1014, message)
+        assert len(site.microsoft.calls("validate")) == asked
+        site.microsoft.reset()
+    check.ca_untouched(site)
+
+
+def test_what_is_asked_of_graph_and_intune(site, start_gateway, devices):
+    """Version and application of the one, version of the other: the stand-in knows the usual ones only."""
+    changes = [{"GraphVersion": "beta", "IntuneAppID": "11111111-2222"}, {"ServiceVersion": "2030-01-01"}]
+    gateway = start_gateway([site.profile(f"/{number}", Retries=0, **change) for number, change in enumerate(changes)])
+    for profile, problem in zip(gateway.profiles, (1106, 1102)):
+        (message,) = devices(profile)
+        check.unavailable(message.post(gateway.port))
+        check.final_line(gateway, problem, message)
+    (graph,) = site.microsoft.calls("other")
+    assert graph["path"] == "/beta/servicePrincipals/appId=11111111-2222/endpoints"
+    (validate,) = site.microsoft.calls("validate")
+    assert (validate["api_version"], validate["status"]) == ("2030-01-01", 400)
+
+
 def test_texts_for_the_report(site, start_gateway, devices):
     texts = {"CAConfiguration": '"our CA"', "CertificateAuthority": "ca01", "Provider": '"Gateway 7"'}
     gateway = start_gateway([site.profile("/scep", **texts)])

@@ -80,7 +80,9 @@ def test_refused_for_good(site, start_gateway, devices):
     check.unavailable(message.post(gateway.port))
     site.microsoft.fail("success", "code", code="CertificateRequestDecodingFailed")
     row = journal.wait_for(gateway, message, 20, state="withheld")
-    assert "possibly accepted" in row["event_detail"]
+    assert "possibly accepted" in row["event_detail"] and "of issuer CN=Test CA,O=Contoso" in row["event_detail"]
+    (line,) = gateway.wait_log(rf"ISCEP0412: \[{message.transaction}\]")
+    assert f"certificate {row['serial']} of issuer CN=Test CA,O=Contoso" in line and "withheld but live at the CA" in line
     check.failure(message, message.post(gateway.port), 2)
 
 

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Restarts, stops and killed processes under load: what was accepted is brought to its end."""
 import os
+import re
+import shutil
 import signal
+import subprocess
 import time
 
-from harness import check, load, place
+import pytest
+
+from harness import check, ctl, journal, load, pki, place
+
+SECURITY = place.TREE / "docs/security.md"
 
 
 def stream(gateway, messages, workers=20):
@@ -167,3 +174,59 @@ def test_ten_restarts_leak_nothing(site, start_gateway, devices):
     assert descriptors() == before
     (message,) = devices(gateway.profiles[0])
     check.success(message, message.post(gateway.port))
+
+
+def test_the_state_key_is_exchanged(site, start_gateway, devices):
+    """As docs/security.md has it: nothing that was delivered is lost; what was owed can be read no more."""
+    gateway = start_gateway([site.profile("/scep", Retries=0, Timeout=2)], allow=["AH00098"])
+    delivered, withheld, owed = devices(gateway.profiles[0], 3)
+    first = check.success(delivered, delivered.post(gateway.port))
+    gateway.allow_log("ISCEP1300|ISCEP1301|ISCEP0412|ISCEP1404")
+    site.microsoft.fail("success", "code", code="SignatureValidationFailed", times=1)
+    check.failure(withheld, withheld.post(gateway.port), 2)
+    site.microsoft.fail("success", "status", status=500)
+    check.unavailable(owed.post(gateway.port))
+    gateway.kill()
+    journal.change(gateway, re.search(r"`(DELETE FROM iscep_meta [^`]*)`", SECURITY.read_text())[1])
+    pki.write_secret(gateway.state / "state.key", "f" * 64 + "\n")
+    site.microsoft.fail("success", "ok")
+    gateway.start()
+    assert check.success(delivered, delivered.post(gateway.port))["certificate"] == first["certificate"]
+    assert journal.wait_for(gateway, owed, 20, report="dead")["event"] == "report-dead"
+    check.failure(owed, owed.post(gateway.port), 2)
+    where = ("--state-dir", gateway.state)
+    row = journal.row(gateway, withheld)
+    assert ctl.run("journal", *where, "retry", row["id"]).code == 0
+    journal.wait_for(gateway, withheld, 20, report="dead")
+    assert ctl.run("journal", *where, "release", row["id"]).code == 0
+    check.success(withheld, withheld.post(gateway.port))
+    fresh, = devices(gateway.profiles[0])
+    check.success(fresh, fresh.post(gateway.port))
+
+
+@pytest.mark.parametrize("clean", [True, False], ids=["stopped", "killed"])
+def test_a_backup_is_put_back(site, start_gateway, devices, scratch, clean):
+    """As docs/operating.md has it: taken while the server runs, and put back without what lies beside the lost file."""
+    if shutil.which("sqlite3") is None:
+        pytest.skip("sqlite3 is missing: install Debian's package of that name")
+    gateway = start_gateway([site.profile("/scep")], allow=["AH00098"])
+    kept, *forgotten = devices(gateway.profiles[0], 4)
+    first = check.success(kept, kept.post(gateway.port))
+    file, backup = gateway.state / "journal.sqlite", scratch / "backup"
+    subprocess.run(["sqlite3", file, f".backup {backup}"], check=True)
+    for message in forgotten:
+        check.success(message, message.post(gateway.port))
+    if clean:
+        gateway.signal(signal.SIGTERM)
+        gateway.wait_for_end()
+    else:
+        gateway.kill()
+    for lost in gateway.state.glob("journal.sqlite*"):
+        lost.unlink()
+    subprocess.run(["install", "-m", "0600", backup, file], check=True)
+    gateway.start()
+    assert [row["txid"] for row in journal.rows(gateway)] == [kept.transaction]
+    assert check.success(kept, kept.post(gateway.port))["certificate"] == first["certificate"]
+    for message in forgotten:
+        check.success(message, message.post(gateway.port))
+    assert len(site.ca.requests()) == 7

@@ -361,6 +361,17 @@ def test_ra_and_ca_in_one(site, devices, scratch):
         gateway.stop()
 
 
+@pytest.mark.parametrize("directive", ["RAEncryptionKey", "RAFormerCertificate"])
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o660], ids=oct)
+def test_other_keys_open_to_others(site, two_certificates, scratch, directive, mode):
+    signing, encryption = two_certificates
+    key = pki.for_server(pathlib.Path(shutil.copy(encryption[1], scratch / "other.key")), mode)
+    others = {"RAEncryptionKey": {"RAEncryptionCertificate": encryption[0], "RAEncryptionKey": key},
+              "RAFormerCertificate": {"RAFormerCertificate": f'"{encryption[0]}" "{key}"'}}[directive]
+    refused_at_start(Gateway([site.profile("/scep", ra=signing if directive == "RAEncryptionKey" else None, **others)]),
+                     f"IntuneScep{directive}", str(key))
+
+
 # long request lines
 
 @pytest.mark.parametrize("before, after, line, warned", [

@@ -186,6 +186,17 @@ def test_stalled(site, machine, devices, kind, request):
     assert not stopping.is_alive()
 
 
+def test_a_file_for_the_machines_own_part(site, start_gateway, devices):
+    """shmcb:FILE(SIZE): all processes share it, and a graceful restart makes it anew."""
+    gateway = start_gateway([site.profile("/scep")], shared_cache="shmcb:${ROOT}/cache/tokens(200000)")
+    for _ in range(2):
+        for message in devices(gateway.profiles[0], 4):
+            check.success(message, message.post(gateway.port))
+        assert len(site.microsoft.calls("token")) == 2
+        site.microsoft.reset()
+        gateway.restart_gracefully()
+
+
 def test_memcached(site, machine, memcached, devices):
     profile = site.profile("/scep")
     for _ in range(2):

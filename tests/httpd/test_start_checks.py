@@ -251,6 +251,26 @@ def test_name_that_begins_like_loopback(site, tested):
     assert len(lines) == 1
 
 
+@pytest.mark.parametrize("text, words", [
+    ("<VirtualHost *>\nIntuneScepRetention 100000\n</VirtualHost>\n", "IntuneScepRetention cannot occur within <VirtualHost>"),
+    ('<LocationMatch "^/x">\nIntuneScepHealth journal\n</LocationMatch>\n', "IntuneScepHealth not allowed in <LocationMatch>"),
+    ('<Directory "/">\nIntuneScep On\n</Directory>\n', "<Directory> section: use <Location> or a virtual host"),
+    ('<Files "x">\nIntuneScep On\n</Files>\n', "<Files> section: use <Location> or a virtual host"),
+    ('<Proxy "http://127.0.0.1/">\nIntuneScep On\n</Proxy>\n', "<Proxy> section: use <Location> or a virtual host"),
+    ('<If "true">\nIntuneScep On\n</If>\n', "<If> section: use <Location> or a virtual host"),
+], ids=["server's in a host", "server's in a location", "Directory", "Files", "Proxy", "If"])
+def test_sections_that_are_no_place(site, text, words):
+    gateway = Gateway([site.profile("/scep")], after=text)
+    gateway.leaks = False
+    gateway.write_config()
+    try:
+        done = gateway.run_tool("-t")
+        said = done.stdout + done.stderr + gateway.output()
+        assert done.returncode != 0 and words in said and str(gateway.config_file) in said, said
+    finally:
+        shutil.rmtree(gateway.root)
+
+
 def faketime():
     found = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return found[0] if found else None

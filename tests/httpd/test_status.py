@@ -357,6 +357,41 @@ def test_health_words(site, start, devices):
     assert status.health(gateway) == (200, ["healthy"]), "what was counted is still there, but is not asked for"
 
 
+def test_what_is_owed_and_since_when(site, start, devices):
+    """A failure in its grace is not owed yet, a report of what waited for days at the CA not for days; what is not taken is."""
+    profile = site.profile("/scep", Retries=0, Grace=3600)
+    quick = site.profile("/quick", Retries=0, Grace=1, BackendTimeout=1, Timeout=1)
+    gateway = start([profile, quick], server="IntuneScepHealth outbox\n", allow=[r"\[proxy(_http)?:error\]"])
+    gateway.allow_log("ISCEP1203|ISCEP1301|ISCEP1200")
+    waiting, lost = devices(profile, 2)
+    (overdue,) = devices(quick)
+    site.ca.control("drop_after", times=1)
+    check.unavailable(lost.post(gateway.port))
+    site.ca.control(approval="manual")
+    assert check.certrep(waiting, waiting.post(gateway.port))["status"] == 3
+    journal.make_older(gateway, 2 * 86400, waiting)
+    site.ca.approve()
+    site.microsoft.fail("success", "status", status=500)
+    site.microsoft.fail("failure", "status", status=500)
+    check.unavailable(waiting.post(gateway.port))
+    site.ca.control(approval="automatic")
+    site.ca.control("drop_after", times=1)
+    check.unavailable(overdue.post(gateway.port))
+
+    def seen(name, **wanted):
+        found = status.location(gateway, name)["journal"]
+        return found if all(found.get(key) == value for key, value in wanted.items()) else None
+    first = check.wait.until(lambda: seen("localhost/scep", owed=1, unknown=1), "the report that is owed", 15)
+    assert first["oldest_owed_seconds"] < 60
+    second = check.wait.until(lambda: seen("localhost/quick", owed=1, unknown=1), "the overdue failure", 30)
+    assert second["oldest_owed_seconds"] < 60
+    assert status.health(gateway) == (200, ["healthy"])
+    journal.make_older(gateway, 4000)
+    check.wait.until(lambda: status.health(gateway)[0] == 503, "an hour to be too long", 30)
+    _, reasons = status.health(gateway)
+    assert len(reasons) == 2 and all("1 reports are owed, the oldest for 6" in reason for reason in reasons), reasons
+
+
 def test_health_of_the_journal(site, start, devices):
     profile = site.profile("/scep")
     gateway = start([profile])

@@ -135,8 +135,14 @@ static void stale_connection_is_replaced(void **state)
         usleep(20000);
     }
     assert_int_equal(atomic_load(&call_server.connections), 3);
-    for (i = 1; i <= 3; i++)
-        call_assert_hello(call_path(client, "/once"));
+    for (i = 1; i <= 3; i++) {
+        http_answer_t answer = call_path(client, "/once");
+
+        call_assert_hello(answer);
+#if LIBCURL_VERSION_NUM >= 0x075000
+        assert_int_equal(answer.resent, i > 1);
+#endif
+    }
     assert_int_equal(atomic_load(&call_server.requests), 3 + 5);
 }
 

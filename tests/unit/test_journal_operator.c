@@ -50,6 +50,40 @@ static void rows_are_counted(void **state)
     }
 }
 
+/* T1: its failure is in its grace; T2: that is over; T3: it was tried; T4: issued of late; T5: reported. */
+static void what_is_owed_is_counted(void **state)
+{
+    static const struct {
+        const char *sql;
+        int rows, oldest;
+    } STEPS[] = {{"UPDATE iscep_journal SET created = created - 900000", 1, 0},
+                 {"UPDATE iscep_journal SET due = due - 7200000 WHERE txid = 'T2'", 2, 7080},
+                 {"UPDATE iscep_journal SET tries = 1, updated = updated - 9000000 WHERE txid = 'T3'", 3, 9000},
+                 {"UPDATE iscep_journal SET updated = updated + 90000000", 3, 7080}};
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    apr_array_header_t *owed = NULL;
+    assert_int_equal(journal_owed(bed->journal, &owed, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(owed->nelts, 0);
+    journal_bed_row(bed, "T1");
+    journal_bed_row(bed, "T2");
+    journal_bed_row(bed, "T3");
+    decided(bed, "T4", JOURNAL_ISSUED, "01");
+    settled(bed, decided(bed, "T5", JOURNAL_ISSUED, "02"), JOURNAL_ACCEPTED, JOURNAL_ISSUED);
+    for (size_t i = 0; i < sizeof(STEPS) / sizeof(STEPS[0]); i++) {
+        raw_t *raw = raw_open(bed);
+        raw_run(raw, "%s", STEPS[i].sql);
+        raw_close(raw);
+        assert_int_equal(journal_owed(bed->journal, &owed, bed->pool, &message), APR_SUCCESS);
+        assert_int_equal(owed->nelts, 1);
+        const journal_owed_t *one = &APR_ARRAY_IDX(owed, 0, const journal_owed_t);
+        print_message("%s: %d rows, %d s\n", STEPS[i].sql, one->rows, (int)apr_time_sec(one->oldest));
+        assert_string_equal(one->location, "profile");
+        assert_int_equal(one->rows, STEPS[i].rows);
+        assert_in_range(apr_time_sec(one->oldest), STEPS[i].oldest, STEPS[i].oldest + 10);
+    }
+}
+
 static void a_row_from_the_dawn_of_time_is_old(void **state)
 {
     journal_bed_t *bed = journal_bed(state);
@@ -230,6 +264,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         JOURNAL_TEST(rows_are_counted),
+        JOURNAL_TEST(what_is_owed_is_counted),
         JOURNAL_TEST(a_row_from_the_dawn_of_time_is_old),
         JOURNAL_TEST(foreign_pending_ones_are_counted),
         JOURNAL_TEST(rows_are_found_by_a_word),
