@@ -174,6 +174,8 @@ log_t *error_log_of_server(server_rec *server, const profile_t *profile, apr_poo
 int handler(request_rec *r);
 int handler_translate_name(request_rec *r);
 int handler_map_to_storage(request_rec *r);
+int handler_type_checker(request_rec *r);
+int handler_fixups(request_rec *r);
 /** Sends a reply as the whole answer of a request that no filter has touched yet. */
 int handler_reply(request_rec *r, const reply_t *reply);
 /** Status and headers of an answer of ours; whatever stood in headers_out is gone. */

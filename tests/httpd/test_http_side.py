@@ -123,6 +123,32 @@ def test_files_and_directories_have_no_say(site, start_gateway, devices):
     enrol(gateway, devices, gateway.profiles[0])
 
 
+@pytest.mark.parametrize("modules, server", [
+    (["dir"], "FallbackResource /static.txt\n"),
+    (["dir"], '<Location "/">\nFallbackResource /static.txt\n</Location>\n'),
+    (["speling"], "CheckSpelling On\n"),
+    (["mime", "negotiation"], 'TypesConfig /dev/null\nAddType text/html .html\n<Location "/">\nOptions +MultiViews\n</Location>\n'),
+], ids=["fallback", "fallback in a location", "spelling", "variants"])
+def test_nobody_looks_for_a_file(site, start_gateway, devices, modules, server):
+    """There is none, but one with a similar name, and what a server does with names that lead nowhere."""
+    gateway = start_gateway([site.profile("/scep")], before=server, modules=modules)
+    for name in ("scep.html", "sceq", "scep.txt"):
+        (gateway.root / "htdocs" / name).write_text("another page\n")
+    assert "AES" in client.request(gateway.port, "GET", "/scep?operation=GetCACaps").text
+    for path in ("/scep", "/scep/pkiclient.exe"):
+        for send in ("post", "get"):
+            (message,) = devices(gateway.profiles[0])
+            check.success(message, getattr(message, send)(gateway.port, path))
+
+
+def test_status_page_below_the_location(site, start_gateway):
+    """A virtual host as a whole is served, and the status page is in it."""
+    status = '<Location "/state">\nSetHandler intune-scep-status\n</Location>\n'
+    gateway = start_gateway([site.profile("/")], after=status)
+    assert client.request(gateway.port, "GET", "/state?health").text == "healthy\n"
+    assert "AES" in client.request(gateway.port, "GET", "/anything?operation=GetCACaps").text
+
+
 def test_tls_towards_devices(site, start_gateway, devices, scratch):
     port = system.free_port()
     key = site.microsoft.tls_certificate.with_name("tls.key")
