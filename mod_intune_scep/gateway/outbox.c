@@ -172,22 +172,62 @@ void outbox_run(const profile_t *profile, const outbox_t *outbox, apr_pool_t *po
     }
 }
 
-void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool)
+static void look_for_former_ra(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool)
 {
-    const char *owner = NULL;
     const char *message = NULL;
-    const char *lease = apr_pstrcat(pool, "a look at the former RA\n", profile->name, NULL);
     int rows = 0;
-    if (!profile->journal || !profile->cache || profile->former ||
-        profile->cache->claim(profile->cache, lease, clock_now() + LOOK_EVERY, &owner, pool)) {
-        return;
-    }
-    if (!journal_foreign_pending(profile->journal, profile->name, profile->ra_fp, &rows, pool, &message) && rows) {
+    if (!profile->former &&
+        !journal_foreign_pending(profile->journal, profile->name, profile->ra_fp, &rows, pool, &message) && rows) {
         log_write(outbox->log, MSG_FORMER_RA,
                   "%s: %d requests wait at the CA that another RA certificate has asked: their polls are signed by the "
                   "present one, which the CA may refuse; name the former one in IntuneScepRAFormerCertificate",
                   profile->name, rows);
     }
+}
+
+static bool is_served(const char *location, const profile_t *const *profiles, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(profiles[i]->name, location)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What another machine serves alone is not that old, unless it is in trouble itself. */
+static void look_for_strays(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool)
+{
+    apr_array_header_t *counts = NULL;
+    const char *message = NULL;
+    if (journal_counts(profiles[0]->journal, &counts, pool, &message)) {
+        return;
+    }
+    for (int i = 0; i < counts->nelts; i++) {
+        const journal_count_t *one = &APR_ARRAY_IDX(counts, i, const journal_count_t);
+        bool owed = one->report == JOURNAL_OWED_SUCCESS || one->report == JOURNAL_OWED_FAILURE;
+        if (owed && one->oldest > LOOK_EVERY && !is_served(one->location, profiles, count)) {
+            log_write(outbox->log, MSG_STRAY_REPORTS,
+                      "%d reports (%s) are owed for the location \"%s\", the oldest for over an hour, and nobody sends "
+                      "them, for no location of this server has that name: see IntuneScepName",
+                      one->rows, journal_state_name(one->state), text_escape(pool, one->location, 128));
+        }
+    }
+}
+
+void outbox_look(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool)
+{
+    const char *owner = NULL;
+    cache_t *cache = profiles[0]->cache;
+    /* One lease for all: a record for each of many locations would push tokens out of the cache. */
+    if (!profiles[0]->journal || !cache ||
+        cache->claim(cache, "a look at the journal", clock_now() + LOOK_EVERY, &owner, pool)) {
+        return;
+    }
+    for (int i = 0; i < count && !outbox->stopping(outbox->baton); i++) {
+        look_for_former_ra(profiles[i], outbox, pool);
+    }
+    look_for_strays(profiles, count, outbox, pool);
 }
 
 void outbox_prune(const profile_t *profile, const outbox_t *outbox, apr_interval_time_t retention, apr_pool_t *pool)

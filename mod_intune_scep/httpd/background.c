@@ -153,11 +153,24 @@ static bool is_stopping(void *baton)
     return !atomic_load(&is_open) || ap_mpm_query(AP_MPMQ_MPM_STATE, &state) || state == AP_MPMQ_STOPPING;
 }
 
+/* For all locations at once. */
+static void look(const background_t *background, const outbox_t *outbox, apr_pool_t *pool)
+{
+    const apr_array_header_t *sites = background->gateway->sites;
+    const profile_t **profiles = apr_palloc(pool, (apr_size_t)sites->nelts * sizeof(const profile_t *));
+    for (int i = 0; i < sites->nelts; i++) {
+        profiles[i] = APR_ARRAY_IDX(sites, i, const site_t *)->profile;
+    }
+    outbox_look(profiles, sites->nelts, outbox, pool);
+}
+
 static void send_reports(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
     outbox_t outbox = {.log = error_log_of_server(background->server, profile, pool), .pace = pace, .stopping = is_stopping};
     outbox_run(profile, &outbox, pool);
-    outbox_look(profile, &outbox, pool);
+    if (profile->index == 0) {
+        look(background, &outbox, pool);
+    }
     outbox_prune(profile, &outbox, background->retention, pool);
 }
 

@@ -277,6 +277,14 @@ def test_rewriterule_does_not_lead_around_the_gateway(site, start_gateway, devic
     check.ca_untouched(site)
 
 
+def test_rewriterule_that_catches_all_paths(site, start_gateway, devices):
+    """What operating.md says of it."""
+    before = 'RewriteEngine On\nRewriteRule ^/scep - [L]\nRewriteRule ^ /static.txt [L]\n'
+    gateway = start_gateway([site.profile("/scep")], before=before, modules=["rewrite"])
+    assert client.request(gateway.port, "GET", "/elsewhere").text == "static\n"
+    enrol(gateway, devices, gateway.profiles[0])
+
+
 @pytest.mark.parametrize("handler", ["server-status", "proxy-server", "proxy:http://127.0.0.1:9/", "default-handler"])
 def test_other_handlers_have_no_say(site, start_gateway, devices, handler):
     gateway = start_gateway([site.profile("/scep", extra=f'SetHandler "{handler}"\n')], modules=["status"])

@@ -50,6 +50,17 @@ def wait_for(gateway, message, seconds=15, **columns):
     return wait.until(fits, lambda: f"{columns} in {rows(gateway, message.transaction)}", seconds)
 
 
+@contextlib.contextmanager
+def opened_for_change(gateway):
+    """The SQLite journal; each statement is a transaction."""
+    with _as_the_server():
+        database = sqlite3.connect(gateway.state / "journal.sqlite", timeout=5, isolation_level=None)
+        try:
+            yield database
+        finally:
+            database.close()
+
+
 def forget(gateway):
     """Takes all rows away, as soon as nobody is at one."""
     path = gateway.state / "journal.sqlite"
