@@ -446,6 +446,8 @@ int relay_transaction(request_rec *r, const site_t *site, transaction_t *transac
     unsigned capabilities = transaction->ca_capabilities;
     relay_t *relay = relay_make(r, site, site->profile->max_message * ANSWER_FACTOR, FILTER_OUT);
     relay->transaction = transaction;
+    /* What was to be done to the device's body (SetInputFilter) has been done, and is nothing for ours. */
+    r->input_filters = r->proto_input_filters;
     ap_add_input_filter(FILTER_IN, relay, r, r->connection);
     if ((capabilities & SCEP_CAP_ASKED) && !(capabilities & SCEP_CAP_POST)) {
         become_get(r);

@@ -51,6 +51,15 @@ def test_nothing_is_compressed(site, start_gateway, devices):
     assert "content-encoding" not in answer.headers and answer.body[:1] == b"\x30"
 
 
+def test_filters_of_the_devices_body_are_not_for_ours(site, start_gateway, devices):
+    """A filter that has seen the device's message is not given the one that goes to the CA as well."""
+    gateway = start_gateway([site.profile("/scep", extra="SetInputFilter through\n")], modules=["ext_filter"],
+                            before="ExtFilterDefine through mode=input cmd=/bin/cat\n")
+    for _ in range(3):
+        message, answer, opened = enrol(gateway, devices, gateway.profiles[0])
+        check.reported(site, message, opened, answer)
+
+
 def test_range_and_conditions_are_ignored(site, start_gateway, devices):
     profile = site.profile("/scep")
     gateway = start_gateway([profile])
