@@ -280,7 +280,8 @@ static void name_check(builder_t *builder, const conf_location_t *location)
         if (!strcmp(APR_ARRAY_IDX(builder->conf->locations, i, const conf_location_t *)->name, location->name)) {
             APR_ARRAY_PUSH(builder->conf->faults, const char *) = apr_psprintf(
                 builder->pool,
-                "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
+                "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName, or, "
+                "where it is the same section, include it once, outside of all virtual hosts",
                 setting_place(settings, settings->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED,
                               builder->pool),
                 text_escape(builder->pool, location->name, SHOWN));

@@ -7,6 +7,7 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <http_core.h>
+#include <sys/stat.h>
 #include <unixd.h>
 
 APLOG_USE_MODULE(intune_scep);
@@ -85,11 +86,24 @@ static const site_t *site_named(const setup_t *setup, const char *name)
     return NULL;
 }
 
+/* The directive that gives a location its name. */
+static setting_id_t taker_of(const settings_t *settings)
+{
+    return settings->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED;
+}
+
+static const char *host_of(const setup_t *setup)
+{
+    const server_rec *server = setup->server;
+    return server->is_virtual && server->defn_name
+               ? apr_psprintf(setup->pool, "the virtual host at %s line %u", server->defn_name, server->defn_line_number)
+               : "the server";
+}
+
 /* The other location may be the same section: a virtual host with directives of its own makes another one of it. */
 static const char *name_taken(const setup_t *setup, const site_t *other, const settings_t *effective)
 {
-    const char *place = setting_place(
-        effective, effective->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED, setup->pool);
+    const char *place = setting_place(effective, taker_of(effective), setup->pool);
     if (other->settings->section == effective->section) {
         return apr_psprintf(setup->pool,
                             "%s: the name \"%s\" is taken by this section itself, which is another location in the "
@@ -97,9 +111,17 @@ static const char *name_taken(const setup_t *setup, const site_t *other, const s
                             "IntuneScepName, into each virtual host",
                             place, other->profile->name, setup->server->server_hostname);
     }
+    if (!strcmp(place, setting_place(other->settings, taker_of(other->settings), setup->pool))) {
+        return apr_psprintf(setup->pool,
+                            "%s: the name \"%s\" is taken by this very section, which is included once more in %s: "
+                            "include it once, outside of all virtual hosts, and each of them serves the location",
+                            place, other->profile->name, host_of(setup));
+    }
     return apr_psprintf(setup->pool,
-                        "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
-                        place, other->profile->name);
+                        "%s: the name \"%s\" is taken by the location of %s, but names must be unique: set "
+                        "IntuneScepName",
+                        place, other->profile->name,
+                        setting_place(other->settings, SETTING_ENABLED, setup->pool));
 }
 
 static void serve(setup_t *setup, const settings_t *effective, const char *path)
@@ -203,7 +225,8 @@ static void check_event_command(setup_t *setup)
         return;
     }
     const char *path = apr_pstrmemdup(setup->scratch, command, strcspn(command, " "));
-    if (*path != '/' || !setup_server_can(path, X_OK)) {
+    struct stat facts;
+    if (*path != '/' || stat(path, &facts) || !S_ISREG(facts.st_mode) || !setup_server_can(path, X_OK)) {
         fault(setup,
               apr_psprintf(setup->pool, "%s: \"%s\" is not the absolute path of a file that the server's user can run",
                            setting_place(base, SETTING_EVENT_COMMAND, setup->pool), path));

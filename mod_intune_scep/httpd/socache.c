@@ -80,6 +80,14 @@ static const char *check_remote(const gateway_t *gateway, apr_pool_t *pool)
     return wrong;
 }
 
+/* It only reads its arguments yet. */
+static const char *check_shmcb(const char *arguments, apr_pool_t *pool)
+{
+    ap_socache_instance_t *instance = NULL;
+    const char *wrong = check_provider("shmcb", pool);
+    return wrong ? wrong : lookup("shmcb")->create(&instance, arguments, pool, pool);
+}
+
 const char *socache_check(gateway_t *gateway, const char *specification, apr_pool_t *pool)
 {
     const char *colon = strchr(specification, ':');
@@ -96,7 +104,7 @@ const char *socache_check(gateway_t *gateway, const char *specification, apr_poo
         return apr_psprintf(pool, "the provider \"%s\" is not one of shmcb, redis:HOST:PORT and memcache:HOST:PORT",
                             name);
     }
-    return wrong ? wrong : check_provider("shmcb", pool);
+    return wrong ? wrong : check_shmcb(gateway->socache_arguments, pool);
 }
 
 void socache_register(apr_pool_t *pconf)

@@ -67,12 +67,8 @@ def forget(gateway):
     if not path.exists():
         return
     now = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-    with _as_the_server():
-        database = sqlite3.connect(path, timeout=5, isolation_level=None)
-        try:
-            def empty():
-                database.execute(f"DELETE FROM iscep_journal WHERE lease_until <= {now}")
-                return not database.execute("SELECT COUNT(*) FROM iscep_journal").fetchone()[0]
-            wait.until(empty, "the end of all transactions", 20, step=0.1)
-        finally:
-            database.close()
+    with opened_for_change(gateway) as database:
+        def empty():
+            database.execute(f"DELETE FROM iscep_journal WHERE lease_until <= {now}")
+            return not database.execute("SELECT COUNT(*) FROM iscep_journal").fetchone()[0]
+        wait.until(empty, "the end of all transactions", 20, step=0.1)
