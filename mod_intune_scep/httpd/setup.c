@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 
+#include <apr_fnmatch.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <http_core.h>
@@ -193,6 +194,29 @@ static void walk_sections(setup_t *setup)
     }
 }
 
+/* As httpd finds the sections of a request. */
+static bool section_has(const apr_array_header_t *sections, int i, const char *path)
+{
+    const core_dir_config *core = ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+    if (core->r) {
+        return !ap_regexec(core->r, path, 0, NULL, 0);
+    }
+    return core->d_is_fnmatch ? !apr_fnmatch(core->d, path, APR_FNM_PATHNAME) : setting_path_contains(core->d, path);
+}
+
+bool setup_path_is_served(const server_rec *server, const char *path)
+{
+    const core_server_config *core = ap_get_core_module_config(server->module_config);
+    const settings_t *innermost = base_of(server);
+    for (int i = 0; i < core->sec_url->nelts; i++) {
+        const settings_t *own = settings_of(core->sec_url, i);
+        if (own && section_has(core->sec_url, i, path)) {
+            innermost = own;
+        }
+    }
+    return site_of(server, innermost->section) != NULL;
+}
+
 static void check_state_dir(setup_t *setup)
 {
     const settings_t *base = base_of(setup->main_server);
@@ -261,6 +285,7 @@ static void advise(const setup_t *setup)
         const site_t *site = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
         setup_certificates_check(site, setup->scratch);
         setup_backend_advise(site->settings, site->server, setup->scratch);
+        setup_around_check(site, setup->main_server, setup->scratch);
     }
 }
 
