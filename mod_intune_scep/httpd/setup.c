@@ -167,6 +167,26 @@ static const char *path_of(const apr_array_header_t *sections, int i)
     return core->d;
 }
 
+/* httpd takes any text for a path. Some devices ask the profile's URL as it is, others something below it. */
+static void advise_path(const setup_t *setup, const core_dir_config *section, const settings_t *effective)
+{
+    const char *path = section->d;
+    apr_size_t length = strlen(path);
+    const char *place = setting_place(effective, SETTING_ENABLED, setup->scratch);
+    if (section->r || section->d_is_fnmatch || setup->faults) {
+        return;
+    }
+    if (*path != '/') {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, setup->server,
+                     "ISCEP0562: %s: no request is in the <Location \"%s\">: its path must begin with /", place, path);
+    } else if (length > 1 && path[length - 1] == '/') {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, setup->server,
+                     "ISCEP0563: %s: the <Location \"%s\"> does not serve %.*s itself, which most devices ask for: take "
+                     "the / at its end away",
+                     place, path, (int)length - 1, path);
+    }
+}
+
 static void walk_sections(setup_t *setup)
 {
     const core_server_config *core = ap_get_core_module_config(setup->server->module_config);
@@ -190,6 +210,7 @@ static void walk_sections(setup_t *setup)
         effective = settings_merge(setup->pool, (void *)(apr_uintptr_t)effective, (void *)(apr_uintptr_t)own);
         if (setting_flag(effective, SETTING_ENABLED)) {
             serve(setup, effective, path_of(sections, i));
+            advise_path(setup, ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), effective);
         }
     }
 }

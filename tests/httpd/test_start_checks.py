@@ -251,6 +251,15 @@ def test_name_that_begins_like_loopback(site, tested):
     assert len(lines) == 1
 
 
+@pytest.mark.parametrize("path, words", [
+    ("/scep/", [563, "does not serve /scep itself"]), ("scep", [562, "begin with /"]), ("/scep", []), ("/", [])])
+def test_path_of_a_location(site, tested, path, words):
+    lines = tested(Gateway([site.profile(path)]), "ISCEP056")
+    if words:
+        warned(lines, words[0], "IntuneScep (", f'<Location "{path}">', *words[1:])
+    assert len(lines) == bool(words)
+
+
 @pytest.mark.parametrize("server, path", [
     ('ProxyPass "/old" "{url}"\n', "/old"),
     ('ProxyPass "/old/" "{host}/"\n', "/old/ca"),
