@@ -101,6 +101,20 @@ static const char *host_of(const setup_t *setup)
                : "the server";
 }
 
+/* The section adds to another one, from which it has the name. */
+static const char *name_inherited(const setup_t *setup, const site_t *other, const settings_t *effective)
+{
+    int id = 0;
+    while (id + 1 < SETTING_COUNT && !effective->section->set[id].value) {
+        id++;
+    }
+    return apr_psprintf(setup->pool,
+                        "%s: it makes another location of the one that has the name \"%s\" from %s, but names must be "
+                        "unique: set IntuneScepName beside it",
+                        setting_place(effective->section, (setting_id_t)id, setup->pool), other->profile->name,
+                        setting_place(effective, taker_of(effective), setup->pool));
+}
+
 /* The other location may be the same section: a virtual host with directives of its own makes another one of it. */
 static const char *name_taken(const setup_t *setup, const site_t *other, const settings_t *effective)
 {
@@ -111,6 +125,9 @@ static const char *name_taken(const setup_t *setup, const site_t *other, const s
                             "virtual host %s, for that has directives of its own: put one section, with its own "
                             "IntuneScepName, into each virtual host",
                             place, other->profile->name, setup->server->server_hostname);
+    }
+    if (!effective->section->set[taker_of(effective)].value) {
+        return name_inherited(setup, other, effective);
     }
     if (!strcmp(place, setting_place(other->settings, taker_of(other->settings), setup->pool))) {
         return apr_psprintf(setup->pool,
@@ -187,6 +204,19 @@ static void advise_path(const setup_t *setup, const core_dir_config *section, co
     }
 }
 
+/* A later section of the same path is the innermost one for all requests of this one, and has what stands in it. */
+static bool is_repeated(const apr_array_header_t *sections, int i)
+{
+    const core_dir_config *own = ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+    for (int j = i + 1; j < sections->nelts; j++) {
+        const core_dir_config *later = ap_get_core_module_config(APR_ARRAY_IDX(sections, j, ap_conf_vector_t *));
+        if (settings_of(sections, j) && !later->r == !own->r && !strcmp(later->d, own->d)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void walk_sections(setup_t *setup)
 {
     const core_server_config *core = ap_get_core_module_config(setup->server->module_config);
@@ -198,7 +228,7 @@ static void walk_sections(setup_t *setup)
     for (int i = 0; i < sections->nelts; i++) {
         const settings_t *own = settings_of(sections, i);
         const settings_t *effective = base;
-        if (!own) {
+        if (!own || is_repeated(sections, i)) {
             continue;
         }
         for (int j = 0; j < i; j++) {

@@ -444,6 +444,18 @@ def test_name_twice_by_a_virtual_host(site, refused):
             "directives of its own")
 
 
+@pytest.mark.parametrize("after", [
+    '<Location "/scep/inner">\nIntuneScepTimeout 7\n</Location>\n',
+    '<VirtualHost *>\nServerName a.example\n<Location "/scep">\nIntuneScepTimeout 7\n</Location>\n</VirtualHost>\n',
+], ids=["inside", "virtual host"])
+def test_name_that_a_section_has_from_another(site, refused, after):
+    """The line is that of the section that needs a name."""
+    gateway = Gateway([site.profile("/scep", Name="corp")], after=after)
+    sentence = refused(gateway, "IntuneScepTimeout", "corp", "set IntuneScepName beside it")
+    line = len(gateway.config().splitlines()) - after.partition("IntuneScepTimeout")[2].count("\n") + 1
+    assert f"IntuneScepTimeout ({gateway.config_file} line {line})" in sentence
+
+
 def test_server_wide_directive_in_a_location(site, refused):
     gateway = Gateway([site.profile("/scep", extra="IntuneScepSharedCache shmcb\n")], shared_cache=None)
     refused(gateway, "IntuneScepSharedCache")

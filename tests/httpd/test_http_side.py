@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import check, client, place, system
+from harness import check, client, ctl, place, system
 from harness.fake import FakeServer, http_answer
 from harness.gateway import Gateway
 from harness.httpd import load_module
@@ -307,6 +307,18 @@ def test_location_match(site, start_gateway, devices):
     for path in ("/scep", "/mscep/pkiclient.exe"):
         (message,) = devices(profile)
         check.success(message, message.post(gateway.port, path))
+
+
+@pytest.mark.parametrize("name", [None, "corp"])
+def test_two_sections_of_one_path(site, start_gateway, devices, name):
+    """They are one location: what the second adds counts."""
+    second = '<Location "/scep">\nIntuneScepMinKeySize 4096\n</Location>\n'
+    gateway = start_gateway([site.profile("/scep", Name=name)], after=second)
+    (message,) = devices(gateway.profiles[0])
+    check.failure(message, message.post(gateway.port), 0)
+    check.final_line(gateway, 1017, message)
+    checked = ctl.run("check", "--config", gateway.config_file, "--no-stranger")
+    assert [one["location"] for one in checked.json["locations"]] == [name or "localhost/scep"]
 
 
 def test_a_virtual_host_as_a_whole(site, start_gateway, devices):
