@@ -397,8 +397,13 @@ static int hand_over(request_rec *r, const char *backend, const char *query)
                                                  "TE",
                                                  "Transfer-Encoding",
                                                  "Upgrade"};
+    static const char *const URL_NOTES[] = {"proxy-nocanon", "proxy-noencode", "proxy-noquery"};
     for (size_t i = 0; i < sizeof(DEVICE_HEADERS) / sizeof(DEVICE_HEADERS[0]); i++) {
         apr_table_unset(r->headers_in, DEVICE_HEADERS[i]);
+    }
+    /* Of a ProxyPass over the location, with nocanon and the like: a balancer's member would get no query. */
+    for (size_t i = 0; i < sizeof(URL_NOTES) / sizeof(URL_NOTES[0]); i++) {
+        apr_table_unset(r->notes, URL_NOTES[i]);
     }
     if (!ap_cstr_casecmpn(backend, "balancer:", 9)) {
         r->filename = apr_pstrcat(r->pool, "proxy:", backend, NULL);

@@ -269,6 +269,20 @@ def test_proxypass_does_not_lead_around_the_gateway(site, start_gateway, devices
     check.reported(site, message, opened, answer)
 
 
+@pytest.mark.parametrize("options", ["nocanon", "noquery", "mapping=encoded"])
+def test_proxypass_does_not_change_what_the_ca_is_asked(site, start_gateway, devices, options):
+    """What it would do with the device's URL is nothing for the CA's, which has a query that a balancer must not lose."""
+    before = (f'<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:{site.ca.port}"\n</Proxy>\n'
+              f'ProxyPass "/scep" "http://127.0.0.1:9/" {options}\n')
+    gateway = start_gateway([site.profile("/scep", backend="balancer://ca/ca")], before=before,
+                            modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+    gateway.allow_log("AH01136")  # nocanon is not for such paths, says mod_proxy
+    for path in ("/scep", "/scep/pkiclient.exe", "/scep/a%20b"):
+        for send in ("post", "get"):
+            (message,) = devices(gateway.profiles[0])
+            check.success(message, getattr(message, send)(gateway.port, path))
+
+
 def test_proxypass_inside_the_location(site, start_gateway, devices):
     gateway = start_gateway([site.profile("/ca", extra=f'ProxyPass "{site.ca.url}"\n')])
     (stranger,) = devices(gateway.profiles[0], challenge=False)
