@@ -108,6 +108,7 @@ httpd_sources = \
 	mod_intune_scep/httpd/setup_backend.c \
 	mod_intune_scep/httpd/setup_certificates.c \
 	mod_intune_scep/httpd/setup_credential.c \
+	mod_intune_scep/httpd/setup_around.c \
 	mod_intune_scep/httpd/setup_host.c \
 	mod_intune_scep/httpd/setup_journal.c \
 	mod_intune_scep/httpd/setup_profile.c \

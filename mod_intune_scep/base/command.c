@@ -289,9 +289,15 @@ static const char *complaint(const command_t *command, const char *shown, apr_st
     return apr_psprintf(pool, "the command %s could not be run: %s", shown, apr_strerror(rv, reason, sizeof(reason)));
 }
 
+const char *command_shown(const char *text, apr_pool_t *pool)
+{
+    const char *blank = strchr(text, ' ');
+    return blank ? apr_pstrcat(pool, apr_pstrmemdup(pool, text, (apr_size_t)(blank - text)), " ...", NULL) : text;
+}
+
 apr_status_t command_run(command_t *command, apr_pool_t *pool, const char **message)
 {
-    const char *shown = text_escape(pool, command->text, COMMAND_SHOWN);
+    const char *shown = text_escape(pool, command_shown(command->text, pool), COMMAND_SHOWN);
     run_t run = {.pid = -1, .output = -1, .deadline = apr_time_now() + command->limit};
     apr_pool_t *scratch = NULL;
     int status = 0;

@@ -25,10 +25,13 @@ typedef struct command_t {
     apr_interval_time_t limit; /**< from its start until its output, if wanted, and itself have ended */
 } command_t;
 
+/** A command for people: the program only, since there may be secrets among its arguments. */
+const char *command_shown(const char *text, apr_pool_t *pool);
+
 /**
  * Runs it and waits. APR_SUCCESS only for exit status 0; APR_TIMEUP at the limit; APR_INCOMPLETE where it wrote more than
  * there is room for, after which it is killed. No zombie stays behind.
- * @param message on failure: one sentence that names the command (not the last argument). Else untouched.
+ * @param message on failure: one sentence that names the program (not its arguments). Else untouched.
  */
 apr_status_t command_run(command_t *command, apr_pool_t *pool, const char **message);
 

@@ -131,9 +131,10 @@ static apr_status_t source_fetch(const secret_source_t *source, secret_file_t *r
     if (rv != APR_SUCCESS)
         return rv;
     if ((fault = raw_fault(raw)) != NULL) {
-        *message = apr_pstrcat(pool, what[source->kind],
-                               source->kind == KIND_LITERAL ? "" : text_escape(pool, source->name, PATH_SHOWN), " ",
-                               fault, NULL);
+        const char *shown = source->kind == KIND_LITERAL ? ""
+                            : source->kind == KIND_EXEC  ? command_shown(source->name, pool)
+                                                         : source->name;
+        *message = apr_pstrcat(pool, what[source->kind], text_escape(pool, shown, PATH_SHOWN), " ", fault, NULL);
         return APR_EINVAL;
     }
     return APR_SUCCESS;

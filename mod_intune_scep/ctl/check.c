@@ -203,7 +203,7 @@ static ctl_exit_t options_take(check_all_t *all)
             continue;
         }
         /* The second argument of those that take one stands behind a blank, as in the configuration. */
-        const char *blank = id == SETTING_APP_CERTIFICATE ? strchr(value, ' ') : NULL;
+        const char *blank = id == SETTING_APP_CERTIFICATE || id == SETTING_RA_FORMER ? strchr(value, ' ') : NULL;
         const char *values[] = {blank ? apr_pstrmemdup(pool, value, (apr_size_t)(blank - value)) : value,
                                 blank ? blank + 1 : NULL};
         if (setting_holds_secret((setting_id_t)id, value)) {

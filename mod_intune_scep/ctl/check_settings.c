@@ -9,6 +9,7 @@
 #include <apr_user.h>
 #include <grp.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -158,7 +159,9 @@ static const char *wrong_command(const check_t *check)
 {
     const char *command = check_text(check, SETTING_EVENT_COMMAND);
     const char *path = command ? apr_pstrmemdup(check->pool, command, strcspn(command, " ")) : NULL;
-    return path && (*path != '/' || access(path, X_OK) || !user_can(check, path, X_OK))
+    struct stat facts;
+    return path && (*path != '/' || stat(path, &facts) || !S_ISREG(facts.st_mode) || access(path, X_OK) ||
+                    !user_can(check, path, X_OK))
                ? at(check, SETTING_EVENT_COMMAND,
                     "it is not the absolute path of a file that the server's user can run")
                : NULL;

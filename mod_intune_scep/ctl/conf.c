@@ -280,7 +280,8 @@ static void name_check(builder_t *builder, const conf_location_t *location)
         if (!strcmp(APR_ARRAY_IDX(builder->conf->locations, i, const conf_location_t *)->name, location->name)) {
             APR_ARRAY_PUSH(builder->conf->faults, const char *) = apr_psprintf(
                 builder->pool,
-                "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
+                "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName, or, "
+                "where it is the same section, include it once, outside of all virtual hosts",
                 setting_place(settings, settings->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED,
                               builder->pool),
                 text_escape(builder->pool, location->name, SHOWN));
@@ -321,6 +322,18 @@ static void serve_once(builder_t *builder, const host_t *host, settings_t *effec
     }
 }
 
+/* As in httpd/setup.c: a later section of the same path takes its place, with what stands in it. */
+static bool is_repeated(const apr_array_header_t *sections, int i)
+{
+    for (int j = i + 1; j < sections->nelts; j++) {
+        const section_t *later = &APR_ARRAY_IDX(sections, j, section_t);
+        if (later->settings->touched && !strcmp(later->path, APR_ARRAY_IDX(sections, i, section_t).path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void host_walk(builder_t *builder, const host_t *host)
 {
     const host_t *outside = main_of(builder);
@@ -332,7 +345,7 @@ static void host_walk(builder_t *builder, const host_t *host)
     for (int i = 0; i < sections->nelts; i++) {
         const section_t *own = &APR_ARRAY_IDX(sections, i, section_t);
         settings_t *effective = base;
-        if (!own->settings->touched) {
+        if (!own->settings->touched || is_repeated(sections, i)) {
             continue;
         }
         for (int j = 0; j < i; j++) {

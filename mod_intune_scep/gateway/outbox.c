@@ -174,17 +174,12 @@ void outbox_run(const profile_t *profile, const outbox_t *outbox, apr_pool_t *po
     }
 }
 
-void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool)
+static void look_for_former_ra(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool)
 {
-    const char *owner = NULL;
     const char *message = NULL;
-    const char *lease = apr_pstrcat(pool, "a look at the former RA\n", profile->name, NULL);
     int rows = 0;
-    if (!profile->journal || !profile->cache || profile->former ||
-        profile->cache->claim(profile->cache, lease, clock_now() + LOOK_EVERY, &owner, pool)) {
-        return;
-    }
-    if (!journal_foreign_pending(profile->journal, profile->name, profile->ra_fp, &rows, pool, &message) && rows) {
+    if (!profile->former &&
+        !journal_foreign_pending(profile->journal, profile->name, profile->ra_fp, &rows, pool, &message) && rows) {
         log_write(outbox->log, MSG_FORMER_RA,
                   "%s: %d requests wait at the CA that another RA certificate has asked: their polls are signed by the "
                   "present one, which the CA may refuse; name the former one in IntuneScepRAFormerCertificate",
@@ -192,36 +187,49 @@ void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *p
     }
 }
 
-static bool is_among(const apr_array_header_t *names, const char *name)
+static bool is_served(const char *location, const profile_t *const *profiles, int count)
 {
-    int i = 0;
-    while (i < names->nelts && strcmp(APR_ARRAY_IDX(names, i, const char *), name)) {
-        i++;
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(profiles[i]->name, location)) {
+            return true;
+        }
     }
-    return i < names->nelts;
+    return false;
 }
 
-void outbox_look_around(const profile_t *any, const apr_array_header_t *names, const outbox_t *outbox, apr_pool_t *pool)
+/* What another machine serves alone is not that old, unless it is in trouble itself. */
+static void look_for_strays(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool)
 {
-    const char *owner = NULL;
-    const char *message = NULL;
     apr_array_header_t *counts = NULL;
-    apr_array_header_t *seen = apr_array_copy(pool, names);
-    if (!any->journal || !any->cache ||
-        any->cache->claim(any->cache, "a look at rows of nobody", clock_now() + LOOK_EVERY, &owner, pool) ||
-        journal_counts(any->journal, &counts, pool, &message)) {
+    const char *message = NULL;
+    if (journal_counts(profiles[0]->journal, &counts, pool, &message)) {
         return;
     }
     for (int i = 0; i < counts->nelts; i++) {
-        const journal_count_t *count = &APR_ARRAY_IDX(counts, i, const journal_count_t);
-        bool owed = count->report == JOURNAL_OWED_SUCCESS || count->report == JOURNAL_OWED_FAILURE;
-        if (owed && !is_among(seen, count->location)) {
-            APR_ARRAY_PUSH(seen, const char *) = count->location;
-            log_write(outbox->log, MSG_NOBODYS_ROWS,
-                      "the journal owes reports of \"%s\", which is no location's IntuneScepName here: they are not sent",
-                      text_escape(pool, count->location, 200));
+        const journal_count_t *one = &APR_ARRAY_IDX(counts, i, const journal_count_t);
+        bool owed = one->report == JOURNAL_OWED_SUCCESS || one->report == JOURNAL_OWED_FAILURE;
+        if (owed && one->oldest > LOOK_EVERY && !is_served(one->location, profiles, count)) {
+            log_write(outbox->log, MSG_STRAY_REPORTS,
+                      "%d reports (%s) are owed for the location \"%s\", the oldest for over an hour, and nobody sends "
+                      "them, for no location of this server has that name: see IntuneScepName",
+                      one->rows, journal_state_name(one->state), text_escape(pool, one->location, 128));
         }
     }
+}
+
+void outbox_look(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool)
+{
+    const char *owner = NULL;
+    cache_t *cache = profiles[0]->cache;
+    /* One lease for all: a record for each of many locations would push tokens out of the cache. */
+    if (!profiles[0]->journal || !cache ||
+        cache->claim(cache, "a look at the journal", clock_now() + LOOK_EVERY, &owner, pool)) {
+        return;
+    }
+    for (int i = 0; i < count && !outbox->stopping(outbox->baton); i++) {
+        look_for_former_ra(profiles[i], outbox, pool);
+    }
+    look_for_strays(profiles, count, outbox, pool);
 }
 
 void outbox_prune(const profile_t *profile, const outbox_t *outbox, apr_interval_time_t retention, apr_pool_t *pool)

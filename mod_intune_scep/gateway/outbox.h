@@ -21,14 +21,11 @@ typedef struct outbox_t {
 /** Sends what is due for one profile, for some seconds at most. Scratch is made below `pool`. */
 void outbox_run(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool);
 
-/** Once in an hour, for one process: warns where requests wait at the CA that a former RA certificate has asked. */
-void outbox_look(const profile_t *profile, const outbox_t *outbox, apr_pool_t *pool);
-
 /**
- * Once in an hour, for one process: tells of locations in the journal that owe reports and are none of the server's.
- * @param names of all its profiles; of `const char *`.
+ * Once in an hour, for one process: warns where requests wait at the CA that a former RA certificate has asked, and of
+ * reports that nobody sends, for none of the profiles has their location's name. `profiles` are all of the server's.
  */
-void outbox_look_around(const profile_t *any, const apr_array_header_t *names, const outbox_t *outbox, apr_pool_t *pool);
+void outbox_look(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool);
 
 /** Removes rows that are older than `retention`, a few at a time; for one process in a minute. */
 void outbox_prune(const profile_t *profile, const outbox_t *outbox, apr_interval_time_t retention, apr_pool_t *pool);

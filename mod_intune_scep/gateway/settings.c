@@ -4,6 +4,7 @@
 
 #include "settings.h"
 
+#include "base/command.h"
 #include "base/secret.h"
 #include "base/text.h"
 #include "scep/engine.h"
@@ -350,24 +351,21 @@ static const setting_facts_t FACTS[SETTING_COUNT] = {
 static const char *take_arguments(const setting_facts_t *facts, int count, const char *const values[],
                                   const char **value, const char **second, apr_pool_t *pool)
 {
+    bool takes_two = facts->check == check_CERTIFICATE;
+    bool takes_words =
+        facts->check == check_ALGORITHMS || facts->check == check_CAPABILITIES || facts->check == check_HEALTH;
     *value = count > 0 ? values[0] : "";
-    *second = NULL;
-    if (count == 1) {
+    *second = takes_two && count == 2 ? values[1] : NULL;
+    for (int i = 1; takes_words && i < count; i++) {
+        *value = apr_pstrcat(pool, *value, " ", values[i], NULL);
+    }
+    if (count == 1 || *second || (count && takes_words)) {
         return NULL;
     }
-    if (count == 2 && facts->check == check_CERTIFICATE) {
-        *second = values[1];
-        return NULL;
-    }
-    if (count > 1 && (facts->check == check_ALGORITHMS || facts->check == check_CAPABILITIES ||
-                      facts->check == check_HEALTH)) {
-        for (int i = 1; i < count; i++) {
-            *value = apr_pstrcat(pool, *value, " ", values[i], NULL);
-        }
-        return NULL;
-    }
-    return apr_psprintf(pool, "%s takes one argument, not %d: put quotes around it where it has blanks",
-                        facts->name, count);
+    /* httpd ends the arguments at an empty one. */
+    return count ? apr_psprintf(pool, "%s takes one argument%s, not %d: put quotes around it where it has blanks",
+                                facts->name, takes_two ? ", or two" : "", count)
+                 : apr_psprintf(pool, "%s has no value, or an empty one", facts->name);
 }
 
 const char *setting_path(const char *root, const char *path, apr_pool_t *pool)
@@ -545,13 +543,6 @@ unsigned setting_capabilities(const settings_t *settings, setting_id_t id, apr_p
 {
     unsigned set = 0;
     return scep_capabilities_words(&set, setting_text(settings, id), pool) ? 0 : set;
-}
-
-/* A command may have secrets among its arguments. */
-static const char *command_shown(const char *command, apr_pool_t *pool)
-{
-    const char *blank = strchr(command, ' ');
-    return blank ? apr_pstrcat(pool, apr_pstrmemdup(pool, command, (apr_size_t)(blank - command)), " ...", NULL) : command;
 }
 
 static const char *secret_shown(const char *value, apr_pool_t *pool)

@@ -153,24 +153,23 @@ static bool is_stopping(void *baton)
     return !atomic_load(&is_open) || ap_mpm_query(AP_MPMQ_MPM_STATE, &state) || state == AP_MPMQ_STOPPING;
 }
 
-static void look_around(const background_t *background, const profile_t *any, apr_pool_t *pool)
+/* For all locations at once. */
+static void look(const background_t *background, const outbox_t *outbox, apr_pool_t *pool)
 {
     const apr_array_header_t *sites = background->gateway->sites;
-    outbox_t outbox = {.log = error_log_of_server(background->server, NULL, pool), .pace = pace, .stopping = is_stopping};
-    apr_array_header_t *names = apr_array_make(pool, sites->nelts, sizeof(const char *));
+    const profile_t **profiles = apr_palloc(pool, (apr_size_t)sites->nelts * sizeof(const profile_t *));
     for (int i = 0; i < sites->nelts; i++) {
-        APR_ARRAY_PUSH(names, const char *) = APR_ARRAY_IDX(sites, i, const site_t *)->profile->name;
+        profiles[i] = APR_ARRAY_IDX(sites, i, const site_t *)->profile;
     }
-    outbox_look_around(any, names, &outbox, pool);
+    outbox_look(profiles, sites->nelts, outbox, pool);
 }
 
 static void send_reports(const background_t *background, const profile_t *profile, apr_pool_t *pool)
 {
     outbox_t outbox = {.log = error_log_of_server(background->server, profile, pool), .pace = pace, .stopping = is_stopping};
     outbox_run(profile, &outbox, pool);
-    outbox_look(profile, &outbox, pool);
     if (profile->index == 0) {
-        look_around(background, profile, pool);
+        look(background, &outbox, pool);
     }
     outbox_prune(profile, &outbox, background->retention, pool);
 }

@@ -3,6 +3,7 @@
 #include "module.h"
 
 #include <apr_strings.h>
+#include <http_core.h>
 #include <http_protocol.h>
 #include <http_request.h>
 
@@ -35,11 +36,31 @@ int handler_map_to_storage(request_rec *r)
     return uri && !strcmp(uri, r->uri) ? OK : DECLINED;
 }
 
-/* What has no file and no handler goes to FallbackResource, if there is one in the server. */
+/* Not a forward proxy's requests: those are not ours. */
+static bool is_served(const request_rec *r)
+{
+    return settings_of_request(r) && r->proxyreq != PROXYREQ_PROXY;
+}
+
+/*
+ * Nobody looks for a type, a variant or a language of what is no file: MultiViews would serve /scep.html instead. Only
+ * SetHandler has a say, since the status page may be below the location.
+ */
+int handler_type_checker(request_rec *r)
+{
+    const core_dir_config *core = ap_get_core_module_config(r->per_dir_config);
+    if (!is_served(r) || core->handler || core->expr_handler) {
+        return DECLINED;
+    }
+    r->handler = "intune-scep";
+    return OK;
+}
+
+/* Something is there: FallbackResource, CheckSpelling and DirectorySlash are for what is not, or is a directory. */
 int handler_fixups(request_rec *r)
 {
-    if (!r->handler && settings_of_request(r)) {
-        r->handler = "intune-scep";
+    if (is_served(r)) {
+        r->finfo.filetype = APR_UNKFILE;
     }
     return DECLINED;
 }

@@ -154,7 +154,8 @@ static void register_hooks(apr_pool_t *pool)
     ap_hook_child_status(child_status, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(handler_translate_name, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_map_to_storage(handler_map_to_storage, NULL, NULL, APR_HOOK_FIRST);
-    ap_hook_fixups(handler_fixups, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_type_checker(handler_type_checker, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(handler_fixups, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(status_handler, NULL, before_proxy, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(handler, NULL, before_proxy, APR_HOOK_FIRST);
     ap_hook_log_transaction(relay_log_transaction, NULL, NULL, APR_HOOK_FIRST);

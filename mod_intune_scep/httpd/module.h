@@ -51,6 +51,13 @@ void *setup_create_server(apr_pool_t *pool, server_rec *server);
 /** The site of a request whose location is served; NULL where overlapping sections hide it. */
 const site_t *setup_site(const request_rec *r, const settings_t *settings);
 
+/** Whether a path of a server is one that the gateway serves, as far as the start knows. */
+bool setup_path_is_served(const server_rec *server, const char *path);
+
+/* setup_around.c */
+/** Warns of a ProxyPass by which devices reach the site's CA without the gateway. */
+void setup_around_check(const site_t *site, server_rec *main_server, apr_pool_t *pool);
+
 /* setup_profile.c */
 /** One site from its effective settings. Gives NULL, or the sentence that stops the server. */
 const char *setup_site_make(site_t **site, const settings_t *settings, const char *default_name,
@@ -174,6 +181,7 @@ log_t *error_log_of_server(server_rec *server, const profile_t *profile, apr_poo
 int handler(request_rec *r);
 int handler_translate_name(request_rec *r);
 int handler_map_to_storage(request_rec *r);
+int handler_type_checker(request_rec *r);
 int handler_fixups(request_rec *r);
 /** Sends a reply as the whole answer of a request that no filter has touched yet. */
 int handler_reply(request_rec *r, const reply_t *reply);

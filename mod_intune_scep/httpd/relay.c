@@ -403,8 +403,13 @@ static int hand_over(request_rec *r, const char *backend, const char *query)
                                                  "X-Method-Override",
                                                  "X-Original-URL",
                                                  "X-Rewrite-URL"};
+    static const char *const URL_NOTES[] = {"proxy-nocanon", "proxy-noencode", "proxy-noquery"};
     for (size_t i = 0; i < sizeof(DEVICE_HEADERS) / sizeof(DEVICE_HEADERS[0]); i++) {
         apr_table_unset(r->headers_in, DEVICE_HEADERS[i]);
+    }
+    /* Of a ProxyPass over the location, with nocanon and the like: a balancer's member would get no query. */
+    for (size_t i = 0; i < sizeof(URL_NOTES) / sizeof(URL_NOTES[0]); i++) {
+        apr_table_unset(r->notes, URL_NOTES[i]);
     }
     if (!ap_cstr_casecmpn(backend, "balancer:", 9)) {
         r->filename = apr_pstrcat(r->pool, "proxy:", backend, NULL);
@@ -452,6 +457,8 @@ int relay_transaction(request_rec *r, const site_t *site, transaction_t *transac
     unsigned capabilities = transaction->ca_capabilities;
     relay_t *relay = relay_make(r, site, site->profile->max_message * ANSWER_FACTOR, FILTER_OUT);
     relay->transaction = transaction;
+    /* What was to be done to the device's body (SetInputFilter) has been done, and is nothing for ours. */
+    r->input_filters = r->proto_input_filters;
     ap_add_input_filter(FILTER_IN, relay, r, r->connection);
     if ((capabilities & SCEP_CAP_ASKED) && !(capabilities & SCEP_CAP_POST)) {
         become_get(r);

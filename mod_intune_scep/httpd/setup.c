@@ -4,9 +4,11 @@
 
 #include "base/clock.h"
 
+#include <apr_fnmatch.h>
 #include <apr_hash.h>
 #include <apr_strings.h>
 #include <http_core.h>
+#include <sys/stat.h>
 #include <unixd.h>
 
 APLOG_USE_MODULE(intune_scep);
@@ -85,11 +87,38 @@ static const site_t *site_named(const setup_t *setup, const char *name)
     return NULL;
 }
 
+/* The directive that gives a location its name. */
+static setting_id_t taker_of(const settings_t *settings)
+{
+    return settings->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED;
+}
+
+static const char *host_of(const setup_t *setup)
+{
+    const server_rec *server = setup->server;
+    return server->is_virtual && server->defn_name
+               ? apr_psprintf(setup->pool, "the virtual host at %s line %u", server->defn_name, server->defn_line_number)
+               : "the server";
+}
+
+/* The section adds to another one, from which it has the name. */
+static const char *name_inherited(const setup_t *setup, const site_t *other, const settings_t *effective)
+{
+    int id = 0;
+    while (id + 1 < SETTING_COUNT && !effective->section->set[id].value) {
+        id++;
+    }
+    return apr_psprintf(setup->pool,
+                        "%s: it makes another location of the one that has the name \"%s\" from %s, but names must be "
+                        "unique: set IntuneScepName beside it",
+                        setting_place(effective->section, (setting_id_t)id, setup->pool), other->profile->name,
+                        setting_place(effective, taker_of(effective), setup->pool));
+}
+
 /* The other location may be the same section: a virtual host with directives of its own makes another one of it. */
 static const char *name_taken(const setup_t *setup, const site_t *other, const settings_t *effective)
 {
-    const char *place = setting_place(
-        effective, effective->set[SETTING_NAME].value ? SETTING_NAME : SETTING_ENABLED, setup->pool);
+    const char *place = setting_place(effective, taker_of(effective), setup->pool);
     if (other->settings->section == effective->section) {
         return apr_psprintf(setup->pool,
                             "%s: the name \"%s\" is taken by this section itself, which is another location in the "
@@ -97,9 +126,20 @@ static const char *name_taken(const setup_t *setup, const site_t *other, const s
                             "IntuneScepName, into each virtual host",
                             place, other->profile->name, setup->server->server_hostname);
     }
+    if (!effective->section->set[taker_of(effective)].value) {
+        return name_inherited(setup, other, effective);
+    }
+    if (!strcmp(place, setting_place(other->settings, taker_of(other->settings), setup->pool))) {
+        return apr_psprintf(setup->pool,
+                            "%s: the name \"%s\" is taken by this very section, which is included once more in %s: "
+                            "include it once, outside of all virtual hosts, and each of them serves the location",
+                            place, other->profile->name, host_of(setup));
+    }
     return apr_psprintf(setup->pool,
-                        "%s: the name \"%s\" is taken by another location, but names must be unique: set IntuneScepName",
-                        place, other->profile->name);
+                        "%s: the name \"%s\" is taken by the location of %s, but names must be unique: set "
+                        "IntuneScepName",
+                        place, other->profile->name,
+                        setting_place(other->settings, SETTING_ENABLED, setup->pool));
 }
 
 static void serve(setup_t *setup, const settings_t *effective, const char *path)
@@ -144,6 +184,39 @@ static const char *path_of(const apr_array_header_t *sections, int i)
     return core->d;
 }
 
+/* httpd takes any text for a path. Some devices ask the profile's URL as it is, others something below it. */
+static void advise_path(const setup_t *setup, const core_dir_config *section, const settings_t *effective)
+{
+    const char *path = section->d;
+    apr_size_t length = strlen(path);
+    const char *place = setting_place(effective, SETTING_ENABLED, setup->scratch);
+    if (section->r || section->d_is_fnmatch || setup->faults) {
+        return;
+    }
+    if (*path != '/') {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, setup->server,
+                     "ISCEP0562: %s: no request is in the <Location \"%s\">: its path must begin with /", place, path);
+    } else if (length > 1 && path[length - 1] == '/') {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, setup->server,
+                     "ISCEP0563: %s: the <Location \"%s\"> does not serve %.*s itself, which most devices ask for: take "
+                     "the / at its end away",
+                     place, path, (int)length - 1, path);
+    }
+}
+
+/* A later section of the same path is the innermost one for all requests of this one, and has what stands in it. */
+static bool is_repeated(const apr_array_header_t *sections, int i)
+{
+    const core_dir_config *own = ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+    for (int j = i + 1; j < sections->nelts; j++) {
+        const core_dir_config *later = ap_get_core_module_config(APR_ARRAY_IDX(sections, j, ap_conf_vector_t *));
+        if (settings_of(sections, j) && !later->r == !own->r && !strcmp(later->d, own->d)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void walk_sections(setup_t *setup)
 {
     const core_server_config *core = ap_get_core_module_config(setup->server->module_config);
@@ -155,7 +228,7 @@ static void walk_sections(setup_t *setup)
     for (int i = 0; i < sections->nelts; i++) {
         const settings_t *own = settings_of(sections, i);
         const settings_t *effective = base;
-        if (!own) {
+        if (!own || is_repeated(sections, i)) {
             continue;
         }
         for (int j = 0; j < i; j++) {
@@ -167,8 +240,32 @@ static void walk_sections(setup_t *setup)
         effective = settings_merge(setup->pool, (void *)(apr_uintptr_t)effective, (void *)(apr_uintptr_t)own);
         if (setting_flag(effective, SETTING_ENABLED)) {
             serve(setup, effective, path_of(sections, i));
+            advise_path(setup, ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), effective);
         }
     }
+}
+
+/* As httpd finds the sections of a request. */
+static bool section_has(const apr_array_header_t *sections, int i, const char *path)
+{
+    const core_dir_config *core = ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *));
+    if (core->r) {
+        return !ap_regexec(core->r, path, 0, NULL, 0);
+    }
+    return core->d_is_fnmatch ? !apr_fnmatch(core->d, path, APR_FNM_PATHNAME) : setting_path_contains(core->d, path);
+}
+
+bool setup_path_is_served(const server_rec *server, const char *path)
+{
+    const core_server_config *core = ap_get_core_module_config(server->module_config);
+    const settings_t *innermost = base_of(server);
+    for (int i = 0; i < core->sec_url->nelts; i++) {
+        const settings_t *own = settings_of(core->sec_url, i);
+        if (own && section_has(core->sec_url, i, path)) {
+            innermost = own;
+        }
+    }
+    return site_of(server, innermost->section) != NULL;
 }
 
 static void check_state_dir(setup_t *setup)
@@ -204,7 +301,8 @@ static void check_event_command(setup_t *setup)
         return;
     }
     const char *path = apr_pstrmemdup(setup->scratch, command, strcspn(command, " "));
-    if (*path != '/' || !setup_server_can(path, X_OK)) {
+    struct stat facts;
+    if (*path != '/' || stat(path, &facts) || !S_ISREG(facts.st_mode) || !setup_server_can(path, X_OK)) {
         fault(setup,
               apr_psprintf(setup->pool, "%s: \"%s\" is not the absolute path of a file that the server's user can run",
                            setting_place(base, SETTING_EVENT_COMMAND, setup->pool), path));
@@ -239,6 +337,7 @@ static void advise(const setup_t *setup)
         const site_t *site = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
         setup_certificates_check(site, setup->scratch);
         setup_backend_advise(site->settings, site->server, setup->scratch);
+        setup_around_check(site, setup->main_server, setup->scratch);
     }
 }
 

@@ -152,37 +152,67 @@ static void warn_if_open(const settings_t *settings, server_rec *server, const w
     }
 }
 
-/* mod_proxy's time-out for one read or write, unless a worker has its own. */
-static apr_interval_time_t proxy_time(const server_rec *server, bool *set)
+static void take_longer(const proxy_worker *worker, apr_interval_time_t *longest)
+{
+    if (worker->s->timeout_set && worker->s->timeout > *longest) {
+        *longest = worker->s->timeout;
+    }
+}
+
+/* The time-out that the backend's worker has of its own, of a balancer's members the longest; 0 without. */
+static apr_interval_time_t worker_time(const char *url, const proxy_server_conf *conf)
+{
+    apr_interval_time_t longest = 0;
+    for (int i = 0; i < conf->workers->nelts; i++) {
+        const proxy_worker *worker = &APR_ARRAY_IDX(conf->workers, i, const proxy_worker);
+        if (begins_with(url, worker->s->name)) {
+            take_longer(worker, &longest);
+        }
+    }
+    for (int i = 0; i < conf->balancers->nelts; i++) {
+        const proxy_balancer *balancer = &APR_ARRAY_IDX(conf->balancers, i, const proxy_balancer);
+        for (int j = 0; begins_with(url, balancer->s->name) && j < balancer->workers->nelts; j++) {
+            take_longer(APR_ARRAY_IDX(balancer->workers, j, const proxy_worker *), &longest);
+        }
+    }
+    return longest;
+}
+
+/* mod_proxy's time-out for one read or write, and where it comes from. */
+static apr_interval_time_t proxy_time(const settings_t *settings, const server_rec *server, const char **whence)
 {
     const module *proxy = ap_find_linked_module("mod_proxy.c");
     const proxy_server_conf *conf = proxy ? ap_get_module_config(server->module_config, proxy) : NULL;
-    *set = conf && conf->timeout_set;
-    return *set ? conf->timeout : server->timeout;
+    apr_interval_time_t own = conf ? worker_time(setting_text(settings, SETTING_BACKEND), conf) : 0;
+    if (own) {
+        *whence = "timeout of the CA's worker";
+        return own;
+    }
+    *whence = conf && conf->timeout_set ? "ProxyTimeout" : "Timeout, as ProxyTimeout is not set";
+    return conf && conf->timeout_set ? conf->timeout : server->timeout;
 }
 
 apr_interval_time_t setup_backend_time(const settings_t *settings, const server_rec *server)
 {
-    bool set = false;
+    const char *whence = NULL;
     apr_interval_time_t given = setting_duration(settings, SETTING_BACKEND_TIMEOUT);
     /* To connect, and to answer. */
-    return given ? given : 2 * proxy_time(server, &set) + apr_time_from_sec(1);
+    return given ? given : 2 * proxy_time(settings, server, &whence) + apr_time_from_sec(1);
 }
 
 /* A device waits for about a minute, and so long all of it may take: validation, CA, report. */
 static void tell_if_slow(const settings_t *settings, server_rec *server, apr_pool_t *pool)
 {
     const int minute = 60;
-    bool set = false;
-    int ca = (int)apr_time_sec(proxy_time(server, &set));
+    const char *whence = NULL;
+    int ca = (int)apr_time_sec(proxy_time(settings, server, &whence));
     int intune = (int)apr_time_sec(setting_duration(settings, SETTING_TIMEOUT) + APR_USEC_PER_SEC - 1);
     if (2 * intune + ca > minute) {
         ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, server,
                      "ISCEP0534: %s: two calls to Intune of %d s each (IntuneScepTimeout) and %d s for the CA (%s) are "
                      "more than the "
                      "minute that a device waits: lower one of them",
-                     setting_place(settings, SETTING_BACKEND, pool), intune, ca,
-                     set ? "ProxyTimeout" : "Timeout, as ProxyTimeout is not set");
+                     setting_place(settings, SETTING_BACKEND, pool), intune, ca, whence);
     }
 }
 

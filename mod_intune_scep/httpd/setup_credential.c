@@ -25,7 +25,7 @@ static const char *unreadable(const settings_t *settings, setting_id_t id, const
         settings, id,
         apr_psprintf(pool,
                      "%s cannot be read by the server's user, who reads it again when it is rotated: chgrp it to the "
-                     "server's group and chmod 640",
+                     "server's group and chmod 640, and let that group into its directories",
                      path),
         pool);
 }

@@ -16,6 +16,12 @@ APLOG_USE_MODULE(intune_scep);
 
 static const char MUTEX_TYPE[] = "intune-scep-cache";
 
+/*
+ * What a location keeps there: two tokens of some kilobytes each, the service's location, and small records. Where that is
+ * more than there is room for, each device's tokens push out another location's, and all are fetched anew each time.
+ */
+enum { SIZE_USUAL = 512 * 1024, SIZE_OF_SITE = 16 * 1024, SIZE_LEAST_OF_SITE = 8 * 1024, SIZE_MOST = 60 * 1024 * 1024 };
+
 /* How long anybody waits for the provider outside: it is in the same network, or of no use. */
 static const apr_interval_time_t patience = 500 * 1000;
 
@@ -80,6 +86,14 @@ static const char *check_remote(const gateway_t *gateway, apr_pool_t *pool)
     return wrong;
 }
 
+/* It only reads its arguments yet. */
+static const char *check_shmcb(const char *arguments, apr_pool_t *pool)
+{
+    ap_socache_instance_t *instance = NULL;
+    const char *wrong = check_provider("shmcb", pool);
+    return wrong ? wrong : lookup("shmcb")->create(&instance, arguments, pool, pool);
+}
+
 const char *socache_check(gateway_t *gateway, const char *specification, apr_pool_t *pool)
 {
     const char *colon = strchr(specification, ':');
@@ -96,7 +110,7 @@ const char *socache_check(gateway_t *gateway, const char *specification, apr_poo
         return apr_psprintf(pool, "the provider \"%s\" is not one of shmcb, redis:HOST:PORT and memcache:HOST:PORT",
                             name);
     }
-    return wrong ? wrong : check_provider("shmcb", pool);
+    return wrong ? wrong : check_shmcb(gateway->socache_arguments, pool);
 }
 
 void socache_register(apr_pool_t *pconf)
@@ -212,11 +226,42 @@ static apr_status_t start_remote(gateway_t *gateway, server_rec *server, apr_poo
     return APR_SUCCESS;
 }
 
+static void warn_of_size(const char *arguments, apr_int64_t sites, server_rec *server)
+{
+    ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+                 "ISCEP0560: IntuneScepSharedCache shmcb:%s is small for %" APR_INT64_T_FMT
+                 " locations: their tokens push each other out, and are fetched anew for each device; give it %" APR_INT64_T_FMT
+                 " bytes, or leave the size out",
+                 arguments, sites, sites * SIZE_OF_SITE);
+}
+
+static apr_int64_t size_given(const char *arguments)
+{
+    const char *size = strrchr(arguments, '(');
+    return size ? apr_strtoi64(size + 1, NULL, 10) : SIZE_USUAL;
+}
+
+/* The name of the file is for systems that share no memory without one. */
+static const char *arguments_of(const gateway_t *gateway, server_rec *server, apr_pool_t *pool)
+{
+    const char *given = gateway->socache_arguments;
+    apr_int64_t sites = gateway->sites->nelts;
+    apr_int64_t size = sites * SIZE_OF_SITE < SIZE_MOST ? sites * SIZE_OF_SITE : SIZE_MOST;
+    if (!given || !*given) {
+        return size > SIZE_USUAL ? apr_psprintf(pool, "intune-scep-cache(%" APR_INT64_T_FMT ")", size) : NULL;
+    }
+    if (size_given(given) < sites * SIZE_LEAST_OF_SITE) {
+        warn_of_size(given, sites, server);
+    }
+    return given;
+}
+
 apr_status_t socache_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf, apr_pool_t *ptemp)
 {
     socache_t *cache = &the_socache;
     the_aside = NULL;
-    apr_status_t rv = open_provider(cache, "shmcb", gateway->socache_arguments, server, pconf, ptemp);
+    apr_status_t rv =
+        open_provider(cache, "shmcb", arguments_of(gateway, server, pconf), server, pconf, ptemp);
     if (rv) {
         return rv;
     }

@@ -193,3 +193,25 @@ def test_device_goes_away(site, start_gateway, devices):
     check.wait.until(lambda: site.microsoft.calls("success") or site.microsoft.calls("failure"), "its end")
     gateway.allow_log(r"ISCEP1004|\[proxy")
     check.wait.until(lambda: other.post(gateway.port).status == 200, "the place to be free", 5, 0.2)
+
+
+def of_each(gateway, devices):
+    """An enrolment at each location; none may fail."""
+    messages = [devices(profile)[0] for profile in gateway.profiles]
+    outcomes = load.Stream(4, messages, lambda message: message.post(gateway.port)).start().finish(100)
+    assert [answer.status for _, answer in outcomes] == [200] * len(messages), outcomes[:3]
+
+
+def test_tokens_of_many_tenants_have_room(site, start_gateway, devices):
+    count = 100
+    gateway = start_gateway([site.profile(f"/tenant-{number}") for number in range(count)])
+    for _ in range(2):
+        of_each(gateway, devices)
+    assert len(site.microsoft.calls("token", bodies=False)) == 2 * count
+    assert len(site.microsoft.calls("endpoints", bodies=False)) == count
+
+
+def test_too_little_room_for_the_locations(site, start_gateway, devices):
+    gateway = start_gateway([site.profile(f"/tenant-{number}") for number in range(3)], shared_cache="shmcb:cache(20000)")
+    gateway.expect_log(r"ISCEP0560: IntuneScepSharedCache shmcb:cache\(20000\) .* 3 locations.* 49152 bytes")
+    of_each(gateway, devices)

@@ -61,7 +61,7 @@ def one_sentence(gateway, output, directive, words):
     config = gateway.config().splitlines()
     assert str(gateway.config_file) in output, output
     lines = [int(number) for number in re.findall(r"line (\d+)", output)]
-    assert len(set(lines)) == 1, output
+    assert lines, output
     line = config[lines[0] - 1].split()[0]
     missing = not any(text.split()[:1] == [directive] for text in config)
     assert line == ("IntuneScep" if missing else directive) or line.startswith("<"), f"{line}: {output}"
@@ -229,8 +229,11 @@ def test_app_key_from_nowhere(site, refused):
     refused(gateway, "IntuneScepAppKey", "ISCEP_NOT_SET_AT_ALL")
 
 
-def test_app_key_command_that_fails(site, refused):
-    refused(Gateway([site.profile("/scep", AppKey="exec:/bin/false")]), "IntuneScepAppKey", "/bin/false")
+@pytest.mark.parametrize("command", ["/bin/false", "/bin/true", "/nowhere/command"])
+def test_app_key_command_that_fails(site, refused, command):
+    """Its arguments are not shown: one of them may be a secret."""
+    sentence = refused(Gateway([site.profile("/scep", AppKey=f'"exec:{command} AppKey~argument"')]), "IntuneScepAppKey", command)
+    assert "AppKey~argument" not in sentence
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o660], ids=oct)
@@ -425,6 +428,7 @@ LONG_KEY = "IntuneScepStateKey 0123456789abcdef0123456789abcdef\n"
 @pytest.mark.parametrize("cache, words", [
     ("dbm:/tmp/cache", ["dbm", "redis:HOST:PORT"]), ("redis", ["redis:HOST:PORT"]), ("redis:", ["redis:HOST:PORT"]),
     ("redis:127.0.0.1", ["redis:HOST:PORT"]), ("memcache:127.0.0.1:1,nowhere", ["memcache:HOST:PORT"]),
+    ("shmcb:cache(100)", ["size"]), ("shmcb:cache(many)", ["numerical"]), ("shmcb:cache(512000", ["parenthesis"]),
     ("redis:127.0.0.1:1", ["LoadModule socache_redis_module"]),
     ("memcache:127.0.0.1:1", ["LoadModule socache_memcache_module"]),
 ])
@@ -456,7 +460,7 @@ SERVER_WIDE = {
     "ReportRate": ["0", "1001", "many"],
     "RepeatInterval": ["-1", "86401", "often"],
     "Health": ["disk", '""', '"journal disk"'],
-    "EventCommand": ['""', "relative/command", "/nowhere/command", '"/etc/passwd an-argument"'],
+    "EventCommand": ['""', "relative/command", "/nowhere/command", "/usr/bin", '"/etc/passwd an-argument"'],
 }
 
 
@@ -498,9 +502,34 @@ def test_former_ra_without_a_key(site, refused, scratch):
     refused(gateway, "IntuneScepRAFormerCertificate")
 
 
+@pytest.mark.parametrize("directive, value, words", [
+    ("Tenant", '""', ["has no value"]), ("Tenant", "one two", ["takes one argument, not 2"]),
+    ("AppCertificate", "one two three", ["takes one argument, or two, not 3"])])
+def test_number_of_arguments(site, refused, directive, value, words):
+    refused(Gateway([site.profile("/scep", **{directive: value})]), "IntuneScep" + directive, *words)
+
+
 def test_name_twice(site, refused):
     gateway = Gateway([site.profile("/one", Name="same"), site.profile("/two", Name="same")])
-    refused(gateway, "IntuneScepName", "same")
+    other = gateway.config().splitlines().index("    IntuneScep On") + 1
+    refused(gateway, "IntuneScepName", "same", f"taken by the location of IntuneScep ({gateway.config_file} line {other})")
+
+
+@pytest.mark.parametrize("name", [None, "corp"])
+def test_section_included_twice(site, refused, name):
+    """Another name would not help: it would be the same once more."""
+    gateway = Gateway([])
+    part = gateway.root / "scep.conf"
+    part.write_text(site.profile("/scep", Name=name).config())
+    host = f'<VirtualHost *:{{}}>\nServerName scep.example\nInclude "{part}"\n</VirtualHost>\n'
+    gateway.after_text = host.format(80) + host.format(443)
+    gateway.write_config()
+    tested = gateway.run_tool("-t")
+    said = tested.stdout + tested.stderr
+    assert tested.returncode != 0 and said.count("ISCEP0500") == 1, said
+    assert re.search(rf"ISCEP0500: IntuneScep(Name)? \({part} line \d+\): .*included once more in the virtual host at "
+                     rf"{gateway.config_file} line \d+: include it once, outside", said), said
+    shutil.rmtree(gateway.root)
 
 
 def test_name_twice_by_a_virtual_host(site, refused):
@@ -508,6 +537,18 @@ def test_name_twice_by_a_virtual_host(site, refused):
     host = "<VirtualHost *>\nServerName a.example\nIntuneScepTimeout 4\n</VirtualHost>\n"
     refused(Gateway([site.profile("/scep", Name="corp")], after=host), "IntuneScepName", "corp", "virtual host a.example",
             "directives of its own")
+
+
+@pytest.mark.parametrize("after", [
+    '<Location "/scep/inner">\nIntuneScepTimeout 7\n</Location>\n',
+    '<VirtualHost *>\nServerName a.example\n<Location "/scep">\nIntuneScepTimeout 7\n</Location>\n</VirtualHost>\n',
+], ids=["inside", "virtual host"])
+def test_name_that_a_section_has_from_another(site, refused, after):
+    """The line is that of the section that needs a name."""
+    gateway = Gateway([site.profile("/scep", Name="corp")], after=after)
+    sentence = refused(gateway, "IntuneScepTimeout", "corp", "set IntuneScepName beside it")
+    line = len(gateway.config().splitlines()) - after.partition("IntuneScepTimeout")[2].count("\n") + 1
+    assert f"IntuneScepTimeout ({gateway.config_file} line {line})" in sentence
 
 
 def test_server_wide_directive_in_a_location(site, refused):

@@ -95,6 +95,14 @@ def test_values_as_options(site, gateway, profile, strict_ca):
     assert refused.code == 2 and profile.tenant["secret"] not in refused.err
 
 
+def test_former_ra_as_an_option(site, gateway, strict_ca):
+    """Certificate and key behind a blank, as its manual page says."""
+    certificate, key = site.authority.issue("former-as-an-option")
+    pki.for_server(key)
+    ctl.check(gateway.config_file, "--ra-former", f"{certificate} {key}").expect("ra-former", "green")
+    ctl.check(gateway.config_file, "--ra-former", certificate).expect("ra-former", "red")
+
+
 def test_options_over_the_configuration(gateway, strict_ca):
     checked = ctl.check(gateway.config_file, "--tenant", "nobody.example")
     checked.expect("graph-token", "red", "AADSTS90002")

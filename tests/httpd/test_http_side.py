@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import check, client, place, system
+from harness import check, client, ctl, place, system
 from harness.fake import FakeServer, http_answer
 from harness.gateway import Gateway
 from harness.httpd import load_module
@@ -66,6 +66,15 @@ def test_types_stay_as_they_are(site, start_gateway, devices):
     assert answer.headers["content-type"] == "application/x-pki-message"
     answer = client.request(gateway.port, "GET", f"{path}?operation=Nonsense")
     assert answer.headers["content-type"] == "text/plain; charset=us-ascii"
+
+
+def test_filters_of_the_devices_body_are_not_for_ours(site, start_gateway, devices):
+    """A filter that has seen the device's message is not given the one that goes to the CA as well."""
+    gateway = start_gateway([site.profile("/scep", extra="SetInputFilter through\n")], modules=["ext_filter"],
+                            before="ExtFilterDefine through mode=input cmd=/bin/cat\n")
+    for _ in range(3):
+        message, answer, opened = enrol(gateway, devices, gateway.profiles[0])
+        check.reported(site, message, opened, answer)
 
 
 def test_range_and_conditions_are_ignored(site, start_gateway, devices):
@@ -138,6 +147,32 @@ def test_files_and_directories_have_no_say(site, start_gateway, devices):
     closed = '<Directory "/">\nRequire all denied\n</Directory>\n'
     gateway = start_gateway([site.profile("/static.txt")], after=closed)
     enrol(gateway, devices, gateway.profiles[0])
+
+
+@pytest.mark.parametrize("modules, server", [
+    (["dir"], "FallbackResource /static.txt\n"),
+    (["dir"], '<Location "/">\nFallbackResource /static.txt\n</Location>\n'),
+    (["speling"], "CheckSpelling On\n"),
+    (["mime", "negotiation"], 'TypesConfig /dev/null\nAddType text/html .html\n<Location "/">\nOptions +MultiViews\n</Location>\n'),
+], ids=["fallback", "fallback in a location", "spelling", "variants"])
+def test_nobody_looks_for_a_file(site, start_gateway, devices, modules, server):
+    """There is none, but one with a similar name, and what a server does with names that lead nowhere."""
+    gateway = start_gateway([site.profile("/scep")], before=server, modules=modules)
+    for name in ("scep.html", "sceq", "scep.txt"):
+        (gateway.root / "htdocs" / name).write_text("another page\n")
+    assert "AES" in client.request(gateway.port, "GET", "/scep?operation=GetCACaps").text
+    for path in ("/scep", "/scep/pkiclient.exe"):
+        for send in ("post", "get"):
+            (message,) = devices(gateway.profiles[0])
+            check.success(message, getattr(message, send)(gateway.port, path))
+
+
+def test_status_page_below_the_location(site, start_gateway):
+    """A virtual host as a whole is served, and the status page is in it."""
+    status = '<Location "/state">\nSetHandler intune-scep-status\n</Location>\n'
+    gateway = start_gateway([site.profile("/")], after=status)
+    assert client.request(gateway.port, "GET", "/state?health").text == "healthy\n"
+    assert "AES" in client.request(gateway.port, "GET", "/anything?operation=GetCACaps").text
 
 
 def test_tls_towards_devices(site, start_gateway, devices, scratch):
@@ -251,6 +286,20 @@ def test_proxypass_does_not_lead_around_the_gateway(site, start_gateway, devices
     check.reported(site, message, opened, answer)
 
 
+@pytest.mark.parametrize("options", ["nocanon", "noquery", "mapping=encoded"])
+def test_proxypass_does_not_change_what_the_ca_is_asked(site, start_gateway, devices, options):
+    """What it would do with the device's URL is nothing for the CA's, which has a query that a balancer must not lose."""
+    before = (f'<Proxy "balancer://ca">\nBalancerMember "http://127.0.0.1:{site.ca.port}"\n</Proxy>\n'
+              f'ProxyPass "/scep" "http://127.0.0.1:9/" {options}\n')
+    gateway = start_gateway([site.profile("/scep", backend="balancer://ca/ca")], before=before,
+                            modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+    gateway.allow_log("AH01136")  # nocanon is not for such paths, says mod_proxy
+    for path in ("/scep", "/scep/pkiclient.exe", "/scep/a%20b"):
+        for send in ("post", "get"):
+            (message,) = devices(gateway.profiles[0])
+            check.success(message, getattr(message, send)(gateway.port, path))
+
+
 def test_proxypass_inside_the_location(site, start_gateway, devices):
     gateway = start_gateway([site.profile("/ca", extra=f'ProxyPass "{site.ca.url}"\n')])
     (stranger,) = devices(gateway.profiles[0], challenge=False)
@@ -266,6 +315,14 @@ def test_rewriterule_does_not_lead_around_the_gateway(site, start_gateway, devic
     client.request(gateway.port, "POST", "/ca?operation=PKIOperation", stranger.der)
     gateway.allow_log(rf"ISCEP1014: \[{stranger.transaction}\]")
     check.ca_untouched(site)
+
+
+def test_rewriterule_that_catches_all_paths(site, start_gateway, devices):
+    """What operating.md says of it."""
+    before = 'RewriteEngine On\nRewriteRule ^/scep - [L]\nRewriteRule ^ /static.txt [L]\n'
+    gateway = start_gateway([site.profile("/scep")], before=before, modules=["rewrite"])
+    assert client.request(gateway.port, "GET", "/elsewhere").text == "static\n"
+    enrol(gateway, devices, gateway.profiles[0])
 
 
 @pytest.mark.parametrize("handler", ["server-status", "proxy-server", "proxy:http://127.0.0.1:9/", "default-handler"])
@@ -292,6 +349,18 @@ def test_location_match(site, start_gateway, devices):
     for path in ("/scep", "/mscep/pkiclient.exe"):
         (message,) = devices(profile)
         check.success(message, message.post(gateway.port, path))
+
+
+@pytest.mark.parametrize("name", [None, "corp"])
+def test_two_sections_of_one_path(site, start_gateway, devices, name):
+    """They are one location: what the second adds counts."""
+    second = '<Location "/scep">\nIntuneScepMinKeySize 4096\n</Location>\n'
+    gateway = start_gateway([site.profile("/scep", Name=name)], after=second)
+    (message,) = devices(gateway.profiles[0])
+    check.failure(message, message.post(gateway.port), 0)
+    check.final_line(gateway, 1017, message)
+    checked = ctl.run("check", "--config", gateway.config_file, "--no-stranger")
+    assert [one["location"] for one in checked.json["locations"]] == [name or "localhost/scep"]
 
 
 def test_a_virtual_host_as_a_whole(site, start_gateway, devices):

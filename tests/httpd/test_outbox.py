@@ -134,3 +134,28 @@ def test_each_report_keeps_its_id(site, start_gateway, devices):
     journal.wait_for(gateway, message, 30, report="done")
     sent = calls(site, "failure", message)
     assert len(sent) == 5 and len({call["request_id"] for call in sent}) == 1
+
+
+def test_location_that_has_another_name_now(site, start_gateway, devices):
+    """Nobody sends its reports, but the log says so; with its name back they go out."""
+    gateway = start_gateway([site.profile("/scep")])
+    profile = gateway.profiles[0]
+    (message,) = devices(profile)
+    site.microsoft.fail("success", "status", status=503)
+    gateway.allow_log("ISCEP1301")
+    assert message.post(gateway.port).status == 503
+    with journal.opened_for_change(gateway) as database:
+        database.execute("UPDATE iscep_journal SET created = created - 3700000, due = 0")
+    profile.path = "/renamed"
+    gateway.write_config()
+    gateway.restart_gracefully()
+    site.microsoft.reset()
+    gateway.expect_log('ISCEP0421: .*1 reports .issued. are owed for the location "localhost/scep".*IntuneScepName')
+    gateway.wait_log("ISCEP0421")
+    assert not accepted(site, "success", message)
+    profile.directives["IntuneScepName"] = "localhost/scep"
+    gateway.write_config()
+    gateway.restart_gracefully()
+    journal.wait_for(gateway, message, report="done")
+    check.success(message, message.post(gateway.port))
+    assert len(site.ca.requests()) == 1

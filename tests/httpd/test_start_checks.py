@@ -271,6 +271,53 @@ def test_sections_that_are_no_place(site, text, words):
         shutil.rmtree(gateway.root)
 
 
+@pytest.mark.parametrize("path, words", [
+    ("/scep/", [563, "does not serve /scep itself"]), ("scep", [562, "begin with /"]), ("/scep", []), ("/", [])])
+def test_path_of_a_location(site, tested, path, words):
+    lines = tested(Gateway([site.profile(path)]), "ISCEP056")
+    if words:
+        warned(lines, words[0], "IntuneScep (", f'<Location "{path}">', *words[1:])
+    assert len(lines) == bool(words)
+
+
+@pytest.mark.parametrize("server, path", [
+    ('ProxyPass "/old" "{url}"\n', "/old"),
+    ('ProxyPass "/old/" "{host}/"\n', "/old/ca"),
+    ('<Location "/old">\nProxyPass "{url}"\n</Location>\n', "/old"),
+    ('<VirtualHost *>\nServerName a.example\nProxyPass "/" "{host}/"\n</VirtualHost>\n', "/ca"),
+    ('ProxyPass "/" "{host}/"\n', "/ca"),
+    ('ProxyPass "/scep" "{url}"\n', None),
+    ('ProxyPass "/scep/below" "{url}"\n', None),
+    ('ProxyPass "/ca" "!"\nProxyPass "/" "{host}/"\n', None),
+    ('ProxyPass "/old" "{host}1/ca"\n', None),
+    ('ProxyPass "/old" "{url}x"\n', None),
+    ('ProxyPass "/old" "{host}/other"\n', None),
+    ('ProxyPassMatch "^/old" "{host}/other"\n', None),
+], ids=["path", "host", "in a location", "virtual host", "all", "the location", "below it", "excluded", "other port", "longer name",
+        "other path", "expression"])
+def test_proxypass_around_the_gateway(site, tested, server, path):
+    host = site.ca.url.removesuffix("/ca")
+    lines = tested(Gateway([site.profile("/scep")], server=server.format(url=site.ca.url, host=host)), "ISCEP0561")
+    if path:
+        warned(lines, 561, "IntuneScepBackend (", f"leads from {path} to the CA", "bypasses Intune")
+    assert len(lines) == bool(path)
+
+
+@pytest.mark.parametrize("section", ['<LocationMatch "^/m?scep(/|$)">', '<Location "/*scep">'])
+def test_proxypass_of_what_a_pattern_serves(site, tested, section):
+    end = "</LocationMatch>" if "Match" in section else "</Location>"
+    text = site.profile("/scep").config().replace('<Location "/scep">', section).replace("</Location>", end)
+    assert not tested(Gateway([], server=f'ProxyPass "/mscep" "{site.ca.url}"\n', after=text), "ISCEP0561")
+    warned(tested(Gateway([], server=f'ProxyPass "/old" "{site.ca.url}"\n', after=text), "ISCEP0561"), 561, "from /old to")
+
+
+def test_proxypass_of_a_balancer_around_the_gateway(site, tested):
+    modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer"]
+    server = BALANCER.format("http://127.0.0.1:2") + 'ProxyPass "/old" "balancer://ca/ca"\n'
+    lines = tested(Gateway([site.profile("/scep", backend="balancer://ca/ca")], server=server, modules=modules), "ISCEP0561")
+    warned(lines, 561, "leads from /old to the CA")
+
+
 def faketime():
     found = list(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     return found[0] if found else None

@@ -427,26 +427,6 @@ def test_the_name_outlives_the_path(site, start_gateway, devices):
     assert len(csr_requests(site, done)) == 2
 
 
-def test_another_name_leaves_the_rows_behind(site, start_gateway, devices):
-    """The log tells so; with the name back they are served."""
-    profile = site.profile("/scep", **GIVEN_TIME, Retries=0, Name="corp", Notify="after")
-    gateway = start_gateway([profile], allow=["AH00098"])
-    (message,) = devices(profile)
-    site.microsoft.fail("success", "status", status=500)
-    check.success(message, message.post(gateway.port))
-    assert not gateway.lines("ISCEP0421")
-    for name in ("company", "corp"):
-        gateway.kill()
-        gateway.profiles = [profile.changed(Name=name)]
-        gateway.start()
-        if name == "company":
-            (line,) = gateway.wait_log("ISCEP0421")
-            assert '"corp"' in line and "[intune_scep:notice]" in line
-            site.microsoft.fail("success", "ok")
-    journal.wait_for(gateway, message, 20, report="done")
-    assert len(gateway.lines("ISCEP0421")) == 1
-
-
 def test_what_is_pruned(site, start_gateway, devices):
     """Whatever owes nothing, once it is old enough; never what owes a report, waits at the CA, or is withheld."""
     profiles_ = {path: site.profile(path, **{**GIVEN_TIME, "Retries": 0, "Grace": 86400, **changes}) for path, changes in {

@@ -150,7 +150,7 @@ static void fail_by_itself(void **state)
     assert_fails("", "absolute path");
     assert_fails("echo x", "absolute path");
     assert_fails(" /bin/echo x", "absolute path");
-    assert_fails("/nonexistent/cmd x", "/nonexistent/cmd x could not be run: No such file");
+    assert_fails("/nonexistent/cmd x", "/nonexistent/cmd ... could not be run: No such file");
     assert_fails(folder, "Permission denied");
     assert_fails("/bin/false", "exit code 1");
     assert_fails(script("echo some; exit 3"), "exit code 3");

@@ -349,9 +349,20 @@ static void names_are_httpds(void **state)
     for (unsigned i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
         assert_string_equal(location(read_good(CASES[i].text), 0)->name, CASES[i].name);
     }
-    expect_fault(ON("") ON(""), "the name \"localhost/scep\" is taken");
+    expect_fault(ON("") "<VirtualHost *>\n" ON("") "</VirtualHost>\n", "the name \"localhost/scep\" is taken");
     expect_fault(ON("IntuneScepName a") "<Location /b>\nIntuneScep On\nIntuneScepName a\n</Location>\n",
                  "IntuneScepName (");
+}
+
+static void sections_of_one_path_are_one(void **state)
+{
+    const conf_t *conf = read_good(ON("IntuneScepName a\nIntuneScepTimeout 6") "<Location /b>\nIntuneScepTimeout 8\n</Location>\n"
+                                   "<Location /scep>\nIntuneScepTimeout 7\n</Location>\n");
+    (void)state;
+    assert_int_equal(conf->faults->nelts, 0);
+    assert_int_equal(conf->locations->nelts, 1);
+    assert_string_equal(location(conf, 0)->name, "a");
+    assert_string_equal(value(conf, 0, SETTING_TIMEOUT), "7");
 }
 
 static void the_server_is_known(void **state)
@@ -463,6 +474,7 @@ int main(void)
         cmocka_unit_test(wrong_values_are_faults),
         cmocka_unit_test(places_are_httpds),
         cmocka_unit_test(names_are_httpds),
+        cmocka_unit_test(sections_of_one_path_are_one),
         cmocka_unit_test(the_server_is_known),
         cmocka_unit_test(words_are_many),
         cmocka_unit_test(what_is_no_configuration_is_said),

@@ -393,24 +393,52 @@ static void pruning(void **state)
     }
 }
 
+static void look(host_t *host)
+{
+    const profile_t *profile = &host->gate.profile;
+    outbox_look(&profile, 1, &host->outbox, host->gate.bed->pool);
+}
+
 static void former_ra(void **state)
 {
     host_t host;
     host_begin(&host, state);
     owed(&host, "T", JOURNAL_PENDING, 1);
-    outbox_look(&host.gate.profile, &host.outbox, host.gate.bed->pool);
+    look(&host);
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 0);
     host.gate.profile.ra_fp = "4E4557";
-    outbox_look(&host.gate.profile, &host.outbox, host.gate.bed->pool);
+    look(&host);
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 0); /* looked at within the hour */
     gate_wait(&host.gate, 3601);
-    outbox_look(&host.gate.profile, &host.outbox, host.gate.bed->pool);
-    outbox_look(&host.gate.profile, &host.outbox, host.gate.bed->pool);
+    look(&host);
+    look(&host);
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 1);
     gate_wait(&host.gate, 3601);
     host.gate.profile.former = gate_pki->identity;
-    outbox_look(&host.gate.profile, &host.outbox, host.gate.bed->pool);
+    look(&host);
     assert_int_equal(bed_logged(host.gate.bed, "ISCEP0418"), 1);
+}
+
+/* Reports of a location that has another name now: once they are older than an hour, nobody else sends them either. */
+static void reports_of_nobody(void **state)
+{
+    host_t host;
+    host_begin(&host, state);
+    owed(&host, "T", JOURNAL_ISSUED, 1);
+    owed(&host, "U", JOURNAL_UNKNOWN, 1);
+    host.gate.profile.name = "renamed";
+    look(&host);
+    assert_int_equal(bed_logged(host.gate.bed, "ISCEP0421"), 0);
+    raw_run(host.gate.raw, "UPDATE iscep_journal SET created = created - 3600000");
+    gate_wait(&host.gate, 3601);
+    look(&host);
+    look(&host);
+    assert_int_equal(bed_logged(host.gate.bed, "ISCEP0421"), 2);
+    assert_int_equal(bed_logged(host.gate.bed, "1 reports (issued) are owed for the location \"" GATE_NAME "\""), 1);
+    host.gate.profile.name = GATE_NAME;
+    gate_wait(&host.gate, 3601);
+    look(&host);
+    assert_int_equal(bed_logged(host.gate.bed, "ISCEP0421"), 2);
 }
 
 static void count_from_here(gate_t *gate)
@@ -468,6 +496,7 @@ int main(void)
         GATE_TEST_JOURNALED(success_in_full), GATE_TEST_JOURNALED(unreadable),   GATE_TEST_JOURNALED(outage),
         GATE_TEST_JOURNALED(one_that_is_never_taken),
         GATE_TEST_JOURNALED(broken_journal),  GATE_TEST_JOURNALED(pruning),      GATE_TEST_JOURNALED(former_ra),
+        GATE_TEST_JOURNALED(reports_of_nobody),
         GATE_TEST_JOURNALED(read_only),
         GATE_TEST_JOURNALED(delivered_again_while_read_only),
     };

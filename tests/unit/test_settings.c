@@ -33,7 +33,7 @@ typedef struct case_t {
 static const case_t cases[] = {
     {"ok/flag", SETTING_ENABLED, "oN", NULL, "oN"},
     {"fail/flag", SETTING_ENABLED, "yes", NULL, "IntuneScep must be On or Off, not \"yes\""},
-    {"fail/nothing", SETTING_ENABLED, NULL, NULL, "IntuneScep takes one argument, not 0"},
+    {"fail/nothing", SETTING_ENABLED, NULL, NULL, "IntuneScep has no value, or an empty one"},
     {"fail/two words", SETTING_PROVIDER, "a", "b", "put quotes around it"},
     {"ok/word", SETTING_TENANT, "contoso-1.example_x", NULL, "contoso-1.example_x"},
     {"fail/word", SETTING_TENANT, "a/b", NULL, "letters, digits"},

@@ -50,31 +50,34 @@ def wait_for(gateway, message, seconds=15, **columns):
     return wait.until(fits, lambda: f"{columns} in {rows(gateway, message.transaction)}", seconds)
 
 
+@contextlib.contextmanager
+def opened_for_change(gateway):
+    """The SQLite journal; each statement is a transaction."""
+    with _as_the_server():
+        database = sqlite3.connect(gateway.state / "journal.sqlite", timeout=5, isolation_level=None)
+        try:
+            yield database
+        finally:
+            database.close()
+
+
 def forget(gateway):
     """Takes all rows away, as soon as nobody is at one."""
     path = gateway.state / "journal.sqlite"
     if not path.exists():
         return
     now = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-    with _as_the_server():
-        database = sqlite3.connect(path, timeout=5, isolation_level=None)
-        try:
-            def empty():
-                database.execute(f"DELETE FROM iscep_journal WHERE lease_until <= {now}")
-                return not database.execute("SELECT COUNT(*) FROM iscep_journal").fetchone()[0]
-            wait.until(empty, "the end of all transactions", 20, step=0.1)
-        finally:
-            database.close()
+    with opened_for_change(gateway) as database:
+        def empty():
+            database.execute(f"DELETE FROM iscep_journal WHERE lease_until <= {now}")
+            return not database.execute("SELECT COUNT(*) FROM iscep_journal").fetchone()[0]
+        wait.until(empty, "the end of all transactions", 20, step=0.1)
 
 
 def change(gateway, statement, arguments=()):
     """One statement of somebody who knows what he does."""
-    with _as_the_server():
-        database = sqlite3.connect(gateway.state / "journal.sqlite", timeout=5, isolation_level=None)
-        try:
-            database.execute(statement, arguments)
-        finally:
-            database.close()
+    with opened_for_change(gateway) as database:
+        database.execute(statement, arguments)
 
 
 def make_older(gateway, seconds, message=None):
