@@ -104,7 +104,7 @@ static uint64_t names_of(X509 *certificate)
  * As soon as OpenSSL looks at a certificate's extensions, it gives each distribution point whose name is relative a copy of
  * the issuer's whole name, whoever made the certificate: a message could have them fill the machine's memory.
  */
-static bool certificates_are_modest(CMS_ContentInfo *cms)
+bool scep_certificates_are_modest(CMS_ContentInfo *cms)
 {
     STACK_OF(X509) *certificates = CMS_get1_certs(cms);
     bool modest = true;
@@ -139,7 +139,7 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     if (!digests_are_few(der)) {
         return "it lists too many digest algorithms";
     }
-    if (!certificates_are_modest(outer->cms)) {
+    if (!scep_certificates_are_modest(outer->cms)) {
         return "the distribution points of a certificate in it would take too much memory";
     }
     signer_infos = CMS_get0_SignerInfos(outer->cms);

@@ -182,7 +182,7 @@ void scep_view_crl(viewer_t *viewer, X509_CRL *list)
 
 void scep_view_bag(viewer_t *viewer, CMS_ContentInfo *cms, const X509 *known)
 {
-    STACK_OF(X509) *certificates = CMS_get1_certs(cms);
+    STACK_OF(X509) *certificates = scep_certificates_are_modest(cms) ? CMS_get1_certs(cms) : NULL;
     STACK_OF(X509_CRL) *lists = CMS_get1_crls(cms);
 
     for (int i = 0; certificates && i < sk_X509_num(certificates) && i < LIST_MOST; i++) {

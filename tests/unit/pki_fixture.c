@@ -104,6 +104,22 @@ static void extension_add(X509 *certificate, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
+static void relative_points_add(X509 *certificate, int count)
+{
+    CRL_DIST_POINTS *points = CRL_DIST_POINTS_new();
+    int i = 0;
+
+    for (i = 0; i < count; i++) {
+        DIST_POINT *point = DIST_POINT_new();
+
+        must(point && (point->distpoint = DIST_POINT_NAME_new()) != NULL && sk_DIST_POINT_push(points, point));
+        point->distpoint->type = 1;
+        point->distpoint->name.relativename = sk_X509_NAME_ENTRY_new_null();
+    }
+    must(X509_add1_ext_i2d(certificate, NID_crl_distribution_points, points, 0, 0) == 1);
+    CRL_DIST_POINTS_free(points);
+}
+
 X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
 {
     static long serial = 1000;
@@ -131,6 +147,9 @@ X509 *pki_certificate_make(pki_t *pki, const pki_certificate_t *wanted)
     }
     if (wanted->crl_at) {
         extension_add(certificate, NID_crl_distribution_points, apr_pstrcat(pki->pool, "URI:", wanted->crl_at, NULL));
+    }
+    if (wanted->relative_points) {
+        relative_points_add(certificate, wanted->relative_points);
     }
     if (wanted->critical) {
         X509_EXTENSION *extension = unknown_extension(wanted->critical, 1);

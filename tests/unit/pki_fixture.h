@@ -52,6 +52,7 @@ typedef struct pki_certificate_t {
     const char *purpose;  /* extended key usage, or NULL */
     const char *critical; /* OID of a critical extension that nobody knows, or NULL */
     const char *crl_at;   /* URI of a CRL distribution point, or NULL */
+    int relative_points;  /* distribution points whose names are relative to the issuer's */
     const char *digest;   /* NULL: SHA-256 */
     long serial;          /* 0: a fresh one */
 } pki_certificate_t;

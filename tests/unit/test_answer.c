@@ -288,7 +288,9 @@ static void garbage(void **state)
                  {"fail/MD5", good},
                  {"fail/two signers", good},
                  {"fail/inner type", good},
-                 {"fail/a byte behind the inner", good}};
+                 {"fail/a byte behind the inner", good},
+                 {"fail/relative names", good}};
+    pki_certificate_t swelling = leaf();
     unsigned char *longer = apr_pcalloc(pool, inner.len + 1);
     unsigned i = 0;
 
@@ -312,6 +314,8 @@ static void garbage(void **state)
     cases[15].message.inner_type = NID_pkcs7_signed;
     cases[16].message.plain.data = longer;
     cases[16].message.plain.len = inner.len + 1;
+    swelling.relative_points = 5000;
+    cases[17].message.plain = pki_degenerate_make(pki, pki_certificate_make(pki, &swelling), NULL, NULL, pool);
     for (i = 0; i < COUNT(cases); i++) {
         assert_null(open_expecting(cases[i].name, &cases[i].message, PROBLEM_CA_GARBAGE)->facts.serial);
     }
