@@ -184,7 +184,8 @@ static void check_state_dir(setup_t *setup)
     if (rv && !APR_STATUS_IS_EEXIST(rv)) {
         wrong = apr_psprintf(setup->pool, "the directory %s does not exist and cannot be made: %s", directory,
                              apr_strerror(rv, apr_palloc(setup->pool, 200), 200));
-    } else if (!rv && !geteuid() && chown(directory, ap_unixd_config.user_id, ap_unixd_config.group_id)) {
+    } else if (!rv && !geteuid() && lchown(directory, ap_unixd_config.user_id, ap_unixd_config.group_id)) {
+        /* lchown(): whoever may write to its parent could have put a link in its place meanwhile. */
         wrong = apr_psprintf(setup->pool, "the directory %s cannot be given to the server's user", directory);
     } else {
         secret_path_check(directory, true, setup->pool, &wrong);
