@@ -2,6 +2,7 @@
 /* What GetCACert gives, as a client sorts it. */
 #include "client.h"
 
+#include "message_cms.h"
 #include "parts.h"
 
 #include <openssl/err.h>
@@ -47,10 +48,12 @@ static STACK_OF(X509) * body_read(const scep_engine_t *engine, bytes_t body, con
         *why = "it is neither one certificate nor a SignedData with certificates";
     }
     CMS_ContentInfo_free(cms);
-    if (found && sk_X509_num(found) > 0) {
+    if (!scep_stack_is_modest(found)) {
+        *why = "the distribution points of a certificate in it would take too much memory";
+    } else if (sk_X509_num(found) > 0) {
         return found;
     }
-    sk_X509_free(found);
+    sk_X509_pop_free(found, X509_free);
     *why = *why ? *why : "there is no certificate in it";
     return NULL;
 }

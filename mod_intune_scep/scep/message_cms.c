@@ -87,7 +87,10 @@ static bool digests_are_few(bytes_t der)
     return at && count <= DIGESTS_MOST;
 }
 
-/* What setup_dp() makes of the issuer's name, in bytes. */
+/*
+ * As soon as OpenSSL looks at a certificate's extensions, it gives each distribution point whose name is relative a copy of
+ * the issuer's whole name, whoever made the certificate: a message could have them fill the machine's memory. In bytes.
+ */
 static uint64_t names_of(X509 *certificate)
 {
     CRL_DIST_POINTS *points = X509_get_ext_d2i(certificate, NID_crl_distribution_points, NULL, NULL);
@@ -104,13 +107,8 @@ static uint64_t names_of(X509 *certificate)
     return X509_NAME_get0_der(X509_get_issuer_name(certificate), NULL, &name) ? relative * name : UINT64_MAX;
 }
 
-/*
- * As soon as OpenSSL looks at a certificate's extensions, it gives each distribution point whose name is relative a copy of
- * the issuer's whole name, whoever made the certificate: a message could have them fill the machine's memory.
- */
-bool scep_certificates_are_modest(CMS_ContentInfo *cms)
+bool scep_stack_is_modest(STACK_OF(X509) * certificates)
 {
-    STACK_OF(X509) *certificates = CMS_get1_certs(cms);
     bool modest = true;
     uint64_t names = 0;
     int i = 0;
@@ -121,6 +119,14 @@ bool scep_certificates_are_modest(CMS_ContentInfo *cms)
         modest = more <= NAMES_MOST - names;
         names += modest ? more : 0;
     }
+    return modest;
+}
+
+bool scep_certificates_are_modest(CMS_ContentInfo *cms)
+{
+    STACK_OF(X509) *certificates = CMS_get1_certs(cms);
+    bool modest = scep_stack_is_modest(certificates);
+
     sk_X509_pop_free(certificates, X509_free);
     return modest;
 }

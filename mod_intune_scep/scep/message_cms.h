@@ -23,7 +23,10 @@ typedef struct outer_t {
 /** Reads a SignedData. Nothing is verified yet. NULL, or what is wrong. */
 const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t der, apr_pool_t *pool);
 
-/** Whether somebody may look into the certificates of a SignedData: false where that could fill the memory. */
+/** Whether strangers' certificates may be looked into: false where that could fill the memory. */
+bool scep_stack_is_modest(STACK_OF(X509) * certificates);
+
+/** Likewise those of a SignedData. */
 bool scep_certificates_are_modest(CMS_ContentInfo *cms);
 
 /** Verifies signature, messageDigest and the attributes' form. The signer's certificate is not looked at. */

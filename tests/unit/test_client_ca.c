@@ -113,6 +113,11 @@ static void rubbish_is_refused(void **state)
     expect_refused(cut, "neither");
     expect_refused((bytes_t){longer, der.len + 1}, "neither");
     expect_refused(pki_degenerate_make(pki, NULL, NULL, NULL, pool), "no certificate");
+    pki_certificate_t swelling = {
+        .subject = "swelling", .key = pki->ca_key, .issuer = pki->ca, .issuer_key = pki->ca_key, .relative_points = 5000};
+    X509 *swollen = pki_certificate_make(pki, &swelling);
+    expect_refused(pki_certificate_der(swollen, pool), "too much memory");
+    expect_refused(pki_degenerate_make(pki, swollen, pki->ca, NULL, pool), "too much memory");
 }
 
 /* Two CAs that have signed each other are no circle. */
