@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A ProxyPass that was there before: whoever asks for its path reaches the CA, and Intune is not asked. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_hash.h>
 #include <apr_strings.h>

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the gateway speaks to the CA: what it learns of it, what it uses towards it, which answers it reads."""
 import concurrent.futures
+import contextlib
 import shutil
 import socket
+import socketserver
 import threading
 
 import pytest
 
-from harness import check, client, pki, place, system
+from harness import check, client, device, pki, place, system
 from harness.fake import FakeServer, http_answer
 from harness.httpd import Httpd
 
@@ -207,3 +209,43 @@ def test_the_cas_own_ra(site, ca_with_ra, start_gateway, devices):
     (message,) = devices(gateway.profiles[1])
     check.unavailable(message.post(gateway.port), 502)
     check.final_line(gateway, 1207, message, "IntuneScepBackendCertificate")
+
+
+class SocketFront(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """A socket file that leads to a port."""
+    daemon_threads = True
+
+    def __init__(self, path, port):
+        self.port = port
+        super().__init__(str(path), None)
+        path.chmod(0o777)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def finish_request(self, request, client_address):
+        with socket.create_connection(("127.0.0.1", self.port)) as behind:
+            back = threading.Thread(target=self.pump, args=(behind, request))
+            back.start()
+            self.pump(request, behind)
+            back.join()
+
+    @staticmethod
+    def pump(source, target):
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_poll_of_a_member_behind_a_socket(site, start_gateway, devices, scratch):
+    """Its URL is only a name, at which nobody, or somebody else, would answer."""
+    with SocketFront(scratch / "ca.sock", site.ca.port) as front:
+        member = f'<Proxy "balancer://ca">\nBalancerMember "unix:{front.server_address}|http://localhost"\n</Proxy>\n'
+        gateway = start_gateway([site.profile("/scep", backend="balancer://ca/ca")], before=member,
+                                modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+        site.ca.control(approval="manual")
+        (message,) = devices(gateway.profiles[0])
+        assert check.certrep(message, message.post(gateway.port))["status"] == 3
+        assert site.ca.approve() == 1
+        poll = device.poll(message)
+        check.success(poll, poll.post(gateway.port))
+        front.shutdown()
