@@ -442,10 +442,10 @@ static void become_post(request_rec *r, apr_size_t length)
 }
 
 /* The CA's URL: for a poll that of the node that has the transaction, where there is more than one. */
-static const char *backend_of(const request_rec *r, const transaction_t *transaction)
+static const char *backend_of(const request_rec *r, const site_t *site, const transaction_t *transaction)
 {
     const char *backend = transaction->profile->backend;
-    if (!transaction->node || ap_cstr_casecmpn(backend, "balancer://", 11)) {
+    if (!transaction->node || !site->nodes_have_urls || ap_cstr_casecmpn(backend, "balancer://", 11)) {
         return backend;
     }
     const char *path = strchr(backend + 11, '/');
@@ -462,14 +462,14 @@ int relay_transaction(request_rec *r, const site_t *site, transaction_t *transac
     ap_add_input_filter(FILTER_IN, relay, r, r->connection);
     if ((capabilities & SCEP_CAP_ASKED) && !(capabilities & SCEP_CAP_POST)) {
         become_get(r);
-        return hand_over(r, backend_of(r, transaction),
+        return hand_over(r, backend_of(r, site, transaction),
                          apr_pstrcat(r->pool, "operation=PKIOperation&message=",
                                      ap_escape_urlencoded(r->pool, text_base64(r->pool, transaction->relay->body)),
                                      NULL));
     }
     relay->rest = transaction->relay->body;
     become_post(r, relay->rest.len);
-    return hand_over(r, backend_of(r, transaction), "operation=PKIOperation");
+    return hand_over(r, backend_of(r, site, transaction), "operation=PKIOperation");
 }
 
 int relay_capabilities(request_rec *r, const site_t *site)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From the sections of the configuration to the sites that are served. */
-#include "module.h"
+#include "setup.h"
 
 #include "base/clock.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A ProxyPass that was there before: whoever asks for its path reaches the CA, and Intune is not asked. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_hash.h>
 #include <apr_strings.h>
@@ -83,6 +83,19 @@ static void look_in_server(const search_t *search, const module *proxy)
     }
 }
 
+/* Who may use it is a matter of <Proxy> sections, which are not looked at. */
+static void tell_of_forward_proxy(const search_t *search, const module *proxy)
+{
+    const proxy_server_conf *conf = ap_get_module_config(search->server->module_config, proxy);
+    if (conf->req && !apr_hash_get(search->told, "", APR_HASH_KEY_STRING)) {
+        apr_hash_set(search->told, "", APR_HASH_KEY_STRING, "");
+        ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, search->server,
+                     "ISCEP0564: %s: with ProxyRequests On, whoever may use this server as a forward proxy reaches the CA "
+                     "by it and bypasses Intune: a <Proxy \"URL*\"> of the CA's URL with Require all denied keeps them away",
+                     setting_place(search->site->settings, SETTING_BACKEND, search->pool));
+    }
+}
+
 void setup_around_check(const site_t *site, server_rec *main_server, apr_pool_t *pool)
 {
     const module *proxy = ap_find_linked_module("mod_proxy.c");
@@ -92,5 +105,6 @@ void setup_around_check(const site_t *site, server_rec *main_server, apr_pool_t 
                        .pool = pool};
     for (search.server = main_server; search.server; search.server = search.server->next) {
         look_in_server(&search, proxy);
+        tell_of_forward_proxy(&search, proxy);
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What mod_proxy and mod_ssl must offer for the backend. Their own settings are private: the configuration tree
  * tells. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_strings.h>
 #include <apr_uri.h>
@@ -132,6 +132,20 @@ static ways_t ways_to(const char *url, const server_rec *server, apr_pool_t *poo
         }
     }
     return ways;
+}
+
+bool setup_backend_has_urls(const settings_t *settings, const server_rec *server)
+{
+    const char *url = setting_text(settings, SETTING_BACKEND);
+    const apr_array_header_t *balancers = proxy_conf(server)->balancers;
+    bool urls = true;
+    for (int i = 0; i < balancers->nelts; i++) {
+        const proxy_balancer *balancer = &APR_ARRAY_IDX(balancers, i, const proxy_balancer);
+        for (int j = 0; begins_with(url, balancer->s->name) && j < balancer->workers->nelts; j++) {
+            urls = urls && !*APR_ARRAY_IDX(balancer->workers, j, const proxy_worker *)->s->uds_path;
+        }
+    }
+    return urls;
 }
 
 static void warn_if_open(const settings_t *settings, server_rec *server, const ways_t *ways, apr_pool_t *pool)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What some devices mind of certificates that can be used, what expires soon, and a clock that cannot be right. */
-#include "module.h"
+#include "setup.h"
 
 #include "base/clock.h"
 #include "base/text.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The credential of one location: an application key, a certificate or a federated token, and exactly one of them. */
-#include "module.h"
+#include "setup.h"
 
 #include "intune/app_certificate.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What mod_ssl does with the devices' connections to a served host. Its settings are private: the configuration tree
  * tells. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_strings.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where the journal is, and that it can be used. */
-#include "module.h"
+#include "setup.h"
 
 #include <ap_mpm.h>
 #include <apr_strings.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One profile from its directives: everything is read, loaded and held against the rest before the server starts. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_strings.h>
 #include <apr_uri.h>
@@ -293,6 +293,7 @@ const char *setup_site_make(site_t **made, const settings_t *settings, const cha
     if (m.wrong) {
         return m.wrong;
     }
+    site->nodes_have_urls = setup_backend_has_urls(settings, server);
     if (scep_identity_publish(&site->ca_body, &site->ca_type, profile->identity, pool, result)) {
         return apr_pstrcat(pool, setting_place(settings, SETTING_CA_CHAIN, pool),
                            ": GetCACert's answer cannot be made: ", result->detail ? result->detail : "no memory",

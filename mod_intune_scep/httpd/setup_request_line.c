@@ -3,7 +3,7 @@
  * A GET PKIOperation with an Intune challenge is a request line of over 10 kB. httpd reads it before it knows the host,
  * with the LimitRequestLine of the first virtual host of the address.
  */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_network_io.h>
 #include <apr_strings.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The SCEP side of a profile: certificates and keys are loaded and held against each other before the server starts. */
-#include "module.h"
+#include "setup.h"
 
 #include "base/clock.h"
 

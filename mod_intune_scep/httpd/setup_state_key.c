@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The key of what leaves this machine's memory. */
-#include "module.h"
+#include "setup.h"
 
 #include <apr_strings.h>
 #include <unixd.h>

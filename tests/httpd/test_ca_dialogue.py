@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import shutil
 import socket
+import socketserver
 import threading
 
 import pytest
@@ -249,3 +250,43 @@ def test_polls_go_to_the_same_node(site, start_gateway, devices, capabilities, m
         site.ca.approve()
         for message in messages:
             check.success(message, message.post(gateway.port))
+
+
+class SocketFront(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """A socket file that leads to a port."""
+    daemon_threads = True
+
+    def __init__(self, path, port):
+        self.port = port
+        super().__init__(str(path), None)
+        path.chmod(0o777)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def finish_request(self, request, client_address):
+        with socket.create_connection(("127.0.0.1", self.port)) as behind:
+            back = threading.Thread(target=self.pump, args=(behind, request))
+            back.start()
+            self.pump(request, behind)
+            back.join()
+
+    @staticmethod
+    def pump(source, target):
+        with contextlib.suppress(OSError):
+            while part := source.recv(65536):
+                target.sendall(part)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_poll_of_a_member_behind_a_socket(site, start_gateway, devices, scratch):
+    """Its URL is only a name, at which nobody, or somebody else, would answer."""
+    with SocketFront(scratch / "ca.sock", site.ca.port) as front:
+        member = f'<Proxy "balancer://ca">\nBalancerMember "unix:{front.server_address}|http://localhost"\n</Proxy>\n'
+        gateway = start_gateway([site.profile("/scep", backend="balancer://ca/ca")], before=member,
+                                modules=["proxy_balancer", "slotmem_shm", "lbmethod_byrequests"])
+        site.ca.control(approval="manual")
+        (message,) = devices(gateway.profiles[0])
+        assert check.certrep(message, message.post(gateway.port))["status"] == 3
+        assert site.ca.approve() == 1
+        poll = device.poll(message)
+        check.success(poll, poll.post(gateway.port))
+        front.shutdown()

@@ -277,7 +277,8 @@ def refused_texts(profile, scratch):
         yield {"AppKey": f"file:{locked}"}, "", "settings"
         yield {"RAKey": of_a_third_user(scratch / "foreign.key", key)}, "", "ra"
     for text in ("IntuneScepEventCommand bin/true\n", "IntuneScepSharedCache dbm\n", "IntuneScepSharedCache redis\n",
-                 "<Directory />\nIntuneScepTimeout 5\n</Directory>\n", profile.config(), "</Location\n", "<Location /x /y>\n</Location>\n",
+                 "<Directory />\nIntuneScepTimeout 5\n</Directory>\n",
+                 profile.changed(Name="localhost/scep").config().replace('"/scep"', '"/two"'), "</Location\n", "<Location /x /y>\n</Location>\n",
                  "<Location /x>\n<Location /x/y>\n</Location>\n</Location>\n", "<VirtualHost *:1>\nIntuneScepRetention 100000\n</VirtualHost>\n"):
         yield {}, text, "settings"
 

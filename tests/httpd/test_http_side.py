@@ -308,6 +308,16 @@ def test_proxypass_inside_the_location(site, start_gateway, devices):
     check.ca_untouched(site)
 
 
+def test_forward_proxy_that_is_kept_away_from_the_ca(site, start_gateway, devices):
+    """As the log's page says: the gateway itself is not kept away."""
+    before = f'ProxyRequests On\n<Proxy "{site.ca.url}*">\nRequire all denied\n</Proxy>\n'
+    gateway = start_gateway([site.profile("/scep")], before=before)
+    gateway.allow_log("AH01630")
+    assert client.raw_get(gateway.port, f"{site.ca.url}?operation=GetCACaps").status == 403
+    check.ca_untouched(site)
+    enrol(gateway, devices, gateway.profiles[0])
+
+
 def test_rewriterule_does_not_lead_around_the_gateway(site, start_gateway, devices):
     before = f'RewriteEngine On\nRewriteRule "^/ca(.*)$" "{site.ca.url}$1" [P]\n'
     gateway = start_gateway([site.profile("/ca")], before=before, modules=["rewrite"])

@@ -311,6 +311,15 @@ def test_proxypass_of_what_a_pattern_serves(site, tested, section):
     warned(tested(Gateway([], server=f'ProxyPass "/old" "{site.ca.url}"\n', after=text), "ISCEP0561"), 561, "from /old to")
 
 
+@pytest.mark.parametrize("server, told", [("ProxyRequests On\n", True), ("ProxyRequests Off\n", False),
+                                          ("<VirtualHost *>\nServerName a.example\nProxyRequests On\n</VirtualHost>\n", True)])
+def test_forward_proxy(site, tested, server, told):
+    lines = tested(Gateway([site.profile("/scep")], server=server), "ISCEP0564")
+    if told:
+        warned(lines, 564, "IntuneScepBackend (", "ProxyRequests On", "bypasses Intune", level="notice")
+    assert len(lines) == told
+
+
 def test_proxypass_of_a_balancer_around_the_gateway(site, tested):
     modules = ["slotmem_shm", "lbmethod_byrequests", "proxy_balancer"]
     server = BALANCER.format("http://127.0.0.1:2") + 'ProxyPass "/old" "balancer://ca/ca"\n'
