@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reports that Intune does not take: none is lost, none is sent in a burst, and whoever sends them may die."""
+import contextlib
+import itertools
 import os
 import signal
 
 import pytest
 
-from harness import check, device, journal, load, place, wait
+from harness import check, client, device, journal, load, place, wait
 from test_journal import accepted, calls
 
 RATE = 50
@@ -119,6 +121,32 @@ def test_who_delivers_is_killed(site, start_gateway, devices, mutex):
                 if call["transaction_id"] == stuck["transaction_id"] and call["accepted"] and call["n"] != stuck["n"]]
     wait.until(delivered, "another process to send it", 10)
     wait.until(lambda: all(accepted(site, "success", message) for message in messages), "all reports", 20)
+
+
+def test_processes_that_have_no_time(site, start_gateway, devices):
+    """They are used up within milliseconds, and so never come to the outbox: the device that waits has its report sent."""
+    profile = site.profile("/scep", Retries=0)
+    gateway = start_gateway([profile], before="MaxConnectionsPerChild 4\n", threads=4)
+    gateway.allow_log("ISCEP1301|AH03490")
+    (message,) = devices(profile)
+    site.microsoft.fail("success", "status", status=500, times=1)
+    check.unavailable(message.post(gateway.port))
+
+    def ask(_):
+        with contextlib.suppress(OSError):
+            client.request(gateway.port, "GET", "/static.txt")
+    # as soon as there is a process, it is used up: httpd makes new ones once a second
+    crowd = load.Stream(16, itertools.count(1), ask).start()
+    try:
+        def served():
+            with contextlib.suppress(OSError):
+                answer = message.post(gateway.port)
+                return answer if answer.status == 200 else None
+        answer = wait.until(served, "the certificate", 25, step=0.5)
+    finally:
+        crowd.stop()
+    check.success(message, answer)
+    assert len(every_report(site)) == 1
 
 
 def test_each_report_keeps_its_id(site, start_gateway, devices):
