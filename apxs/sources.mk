@@ -181,6 +181,7 @@ unit_tests = \
 	tests/unit/test_journal_schema \
 	tests/unit/test_json \
 	tests/unit/test_log \
+	tests/unit/test_memory \
 	tests/unit/test_message \
 	tests/unit/test_message_hostile \
 	tests/unit/test_message_strict \

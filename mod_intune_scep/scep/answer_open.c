@@ -292,6 +292,9 @@ apr_status_t scep_answer_open(scep_answer_t **answer, const scep_identity_t *ide
         inner = answer_decrypt(&outer, identity, policy, pool, result);
         status = inner ? answer_take(*answer, inner, identity, relay, pool, result) : APR_EGENERAL;
     }
+    if (status != APR_SUCCESS) {
+        scep_engine_blame_memory(result);
+    }
     CMS_ContentInfo_free(inner);
     CMS_ContentInfo_free(outer.cms);
     ERR_clear_error();

@@ -13,6 +13,9 @@
 #include <openssl/provider.h>
 #include <strings.h>
 
+/* As much as a message and all that is made of it take at the least. */
+enum { MEMORY_PROBE = 1024 * 1024 };
+
 typedef struct loaded_t {
     OSSL_LIB_CTX *aside; /* for the default provider, of which the contexts have parts */
     OSSL_PROVIDER *whole;
@@ -123,6 +126,35 @@ const char *scep_engine_errors(apr_pool_t *pool)
         }
     }
     return line;
+}
+
+static bool memory_ran_out(const result_t *result)
+{
+    unsigned long error = 0;
+    bool found = result->detail && strstr(result->detail, "malloc failure");
+
+    while ((error = ERR_get_error()) != 0) {
+        found = found || ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+    }
+    if (!found) {
+        /* Not all of OpenSSL tells of it. What cannot be had now was wanting a moment ago, too. */
+        void *probe = OPENSSL_malloc(MEMORY_PROBE);
+
+        found = !probe;
+        OPENSSL_free(probe);
+    }
+    return found;
+}
+
+void scep_engine_blame_memory(result_t *result)
+{
+    if (result->problem != PROBLEM_NONE && result->problem != PROBLEM_INTERNAL && memory_ran_out(result)) {
+        const char *what = problem_facts(result->problem)->what;
+        const char *detail = result->detail ? result->detail : "";
+
+        result->problem = PROBLEM_NONE;
+        result_set(result, PROBLEM_INTERNAL, "memory ran out, and so it seemed: %s%s%s", what, *detail ? ": " : "", detail);
+    }
 }
 
 static unsigned bit_of_nid(const algorithm_t *table, int rows, int nid)

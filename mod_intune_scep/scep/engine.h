@@ -26,6 +26,12 @@ apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t
 /** OpenSSL's pending errors of this thread in one line, escaped; empties the queue. "" when there are none. */
 const char *scep_engine_errors(apr_pool_t *pool);
 
+/**
+ * Where memory ran out, what was found says nothing about a message: `result` becomes PROBLEM_INTERNAL then, with its words kept.
+ * Call before the errors of the thread are cleared.
+ */
+void scep_engine_blame_memory(result_t *result);
+
 /** The bit of a cipher or digest, 0 for one that SCEP does not use here. Ciphers are CBC only. */
 unsigned scep_cipher_of_nid(int nid);
 unsigned scep_digest_of_nid(int nid);

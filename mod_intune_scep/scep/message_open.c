@@ -275,6 +275,9 @@ apr_status_t scep_request_open(scep_request_t **request, const scep_identity_t *
             status = request_judge(*request, policy, result);
         }
     }
+    if (status != APR_SUCCESS) {
+        scep_engine_blame_memory(result);
+    }
     CMS_ContentInfo_free(outer.cms);
     /* mod_ssl in the same thread takes a left-over error for its own. */
     ERR_clear_error();
