@@ -280,7 +280,7 @@ apr_status_t scep_answer_open(scep_answer_t **answer, const scep_identity_t *ide
     apr_status_t status = APR_SUCCESS;
 
     *answer = apr_pcalloc(pool, sizeof(**answer));
-    ERR_clear_error();
+    scep_engine_watch_memory();
     status = answer_verify(&outer, identity, policy, der, pool, result);
     if (status == APR_SUCCESS) {
         status = answer_match(&outer, relay, result);

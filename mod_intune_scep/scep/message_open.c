@@ -264,7 +264,7 @@ apr_status_t scep_request_open(scep_request_t **request, const scep_identity_t *
     apr_status_t status = APR_SUCCESS;
 
     *request = NULL;
-    ERR_clear_error();
+    scep_engine_watch_memory();
     status = request_read(request, &outer, identity, policy, der, pool, result);
     if (status == APR_SUCCESS && *request) {
         status = request_police(*request, &outer, identity, policy, pool, result);
