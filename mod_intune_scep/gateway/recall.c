@@ -93,8 +93,8 @@ static recall_t deliver_stored(transaction_t *t, const journal_row_t *row)
 }
 
 /*
- * Processes that devices use up within a second (MaxConnectionsPerChild) have no time for the outbox, and without mod_watchdog
- * there is none: then who waits for the report sends it.
+ * The outbox may be held up by another tenant's report, processes that devices use up within a second
+ * (MaxConnectionsPerChild) have no time for it, and without mod_watchdog there is none: then who waits for the report sends it.
  */
 static bool is_overdue(const transaction_t *t, const journal_row_t *row)
 {
