@@ -186,6 +186,7 @@ unit_tests = \
 	tests/unit/test_json \
 	tests/unit/test_location \
 	tests/unit/test_log \
+	tests/unit/test_memory \
 	tests/unit/test_message \
 	tests/unit/test_message_hostile \
 	tests/unit/test_message_strict \

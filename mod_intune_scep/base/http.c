@@ -569,7 +569,10 @@ apr_status_t http_client_call(http_client_t *client, const http_request_t *reque
         connections_give(client, call->connections);
         headers_free(call->headers);
     }
-    if (answer->failure != HTTP_OK && !answer->failure_text[0])
+    /* curl's words for it would send people to look at the network. */
+    if (answer->failure == HTTP_FAILED_STOPPED)
+        answer->failure_text = "this process ends";
+    else if (answer->failure != HTTP_OK && !answer->failure_text[0])
         answer->failure_text = http_failure_name(answer->failure);
     answer->duration = clock_now() - start;
     if (answer->duration < 0)

@@ -5,6 +5,7 @@
  */
 #include "deliver.h"
 #include "inquiry.h"
+#include "issued.h"
 #include "recall.h"
 #include "refusal.h"
 
@@ -138,6 +139,22 @@ static apr_status_t drive(transaction_t *t, journal_row_t *row)
     return rv && !APR_STATUS_IS_EBUSY(rv) ? unavailable(t, message) : rv;
 }
 
+/* One that is issued, and whose report nobody sends. The reply is decided, unless somebody else was quicker: APR_EBUSY. */
+static apr_status_t report(transaction_t *t, journal_row_t *row)
+{
+    const char *message = "no reason was given";
+    journal_intent_t lease = {.lease = t->profile->report_time + apr_time_from_sec(2)};
+    t->row = row;
+    apr_status_t rv = journal_claim(t->profile->journal, &t->row, JOURNAL_TO_REPORT, &lease, t->pool, &message);
+    if (!rv) {
+        issued_report(t);
+        return APR_EGENERAL;
+    }
+    t->row = NULL;
+    t->certificate = (bytes_t){NULL, 0};
+    return APR_STATUS_IS_EBUSY(rv) ? rv : unavailable(t, message);
+}
+
 static apr_status_t look_up(transaction_t *t, const char *id, journal_row_t **row)
 {
     const char *message = "no reason was given";
@@ -172,6 +189,9 @@ static apr_status_t step(transaction_t *t, const char *id, bool patient)
         case RECALL_ISSUE:
         case RECALL_POLL:
             rv = drive(t, row);
+            break;
+        case RECALL_REPORT:
+            rv = report(t, row);
             break;
         }
     }

@@ -6,6 +6,7 @@
 #include "events.h"
 #include "failure.h"
 #include "inquiry.h"
+#include "issued.h"
 #include "recall.h"
 #include "report.h"
 
@@ -234,7 +235,7 @@ static void report_failure(transaction_t *t)
 
 /* Under `before` a certificate that Intune did not take waits, or is withheld; under `after` it is delivered all the
  * same. */
-static void report_success(transaction_t *t)
+void issued_report(transaction_t *t)
 {
     report_t report;
     report_make(t, &report, result_make(t->pool));
@@ -274,7 +275,7 @@ static void settle_unjournaled(transaction_t *t)
 {
     if (t->result->problem == PROBLEM_NONE) {
         keep_certificate(t);
-        report_success(t);
+        issued_report(t);
     } else {
         report_failure(t);
     }
@@ -301,7 +302,7 @@ static void settle_journaled(transaction_t *t)
         t->result = result_make(t->pool);
     } else if (fate.state == JOURNAL_ISSUED) {
         keep_certificate(t);
-        report_success(t);
+        issued_report(t);
     } else if (fate.report_now) {
         report_failure(t);
     }

@@ -102,7 +102,10 @@ static void deliver_report(const profile_t *profile, const outbox_t *outbox, jou
         report.facts = &facts;
     }
     if (!row->csr.len || (!report.facts && !report.failure)) {
-        give_up(&report);
+        /* For want of memory nothing can be read: then it is tried again when the claim has run out. */
+        if (!scep_engine_memory_is_short()) {
+            give_up(&report);
+        }
         return;
     }
     log_end(&report, &log, report_send(&report));

@@ -3,11 +3,14 @@
 
 #include "base/text.h"
 #include "failure.h"
+#include "report.h"
 
 #include <apr_strings.h>
 
 /* For so long a refusal is repeated; devices retry within seconds. */
 static const apr_interval_time_t REFUSAL_LIFE = apr_time_from_sec(60);
+/* The outbox looks every second. A report that is due for so long is one that it does not come to. */
+static const apr_interval_time_t OVERDUE = apr_time_from_sec(3);
 enum { RETRY_SOON = 5 };
 
 apr_status_t recall_come_back(transaction_t *t, const char *detail)
@@ -89,6 +92,15 @@ static recall_t deliver_stored(transaction_t *t, const journal_row_t *row)
     return RECALL_ANSWERED;
 }
 
+/*
+ * The outbox may be held up by another tenant's report, processes that devices use up within a second
+ * (MaxConnectionsPerChild) have no time for it, and without mod_watchdog there is none: then who waits for the report sends it.
+ */
+static bool is_overdue(const transaction_t *t, const journal_row_t *row)
+{
+    return row->report == JOURNAL_OWED_SUCCESS && row->csr.len && row->due_in < -OVERDUE && report_may_go(t->profile, t->pool);
+}
+
 static recall_t issued(transaction_t *t, const journal_row_t *row)
 {
     if (t->profile->notify == NOTIFY_AFTER || row->report == JOURNAL_DONE || row->report == JOURNAL_WAIVED) {
@@ -99,6 +111,10 @@ static recall_t issued(transaction_t *t, const journal_row_t *row)
     }
     if (row->leased && !row->owner_gone) {
         return RECALL_WAIT;
+    }
+    if (is_overdue(t, row) && take_csr(t, row)) {
+        deliver_stored(t, row);
+        return t->certificate.len ? RECALL_REPORT : RECALL_ANSWERED;
     }
     return answered(recall_come_back(t, "the certificate is issued, but Intune has not taken the report yet"));
 }

@@ -209,8 +209,8 @@ static void add_task(background_t *background, const char *name, ap_watchdog_cal
     }
     if (rv) {
         ap_log_error(APLOG_MARK, APLOG_WARNING, rv, background->server,
-                     "ISCEP0508: mod_watchdog cannot be used: tokens are renewed only when a device needs them, and "
-                     "reports that are owed are not sent; load mod_watchdog");
+                     "ISCEP0508: mod_watchdog cannot be used: tokens are renewed, and success reports that are owed are "
+                     "sent, only when a device comes; failure reports that are owed, and events, wait; load mod_watchdog");
     }
 }
 

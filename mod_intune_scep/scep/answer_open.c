@@ -319,7 +319,7 @@ apr_status_t scep_answer_open(scep_answer_t **answer, const scep_identity_t *ide
     apr_status_t status = APR_SUCCESS;
 
     *answer = apr_pcalloc(pool, sizeof(**answer));
-    ERR_clear_error();
+    scep_engine_watch_memory();
     status = answer_verify(&outer, identity, policy, der, pool, result);
     if (status == APR_SUCCESS) {
         status = answer_match(&outer, relay, result);
@@ -330,6 +330,9 @@ apr_status_t scep_answer_open(scep_answer_t **answer, const scep_identity_t *ide
     if (status == APR_SUCCESS && (*answer)->status == SCEP_SUCCESS) {
         inner = answer_decrypt(&outer, identity, policy, pool, result);
         status = inner ? answer_take(*answer, inner, identity, relay, pool, result) : APR_EGENERAL;
+    }
+    if (status != APR_SUCCESS) {
+        scep_engine_blame_memory(result);
     }
     CMS_ContentInfo_free(inner);
     CMS_ContentInfo_free(outer.cms);

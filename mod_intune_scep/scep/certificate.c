@@ -192,12 +192,14 @@ apr_status_t certificate_facts(certificate_facts_t *facts, X509 *certificate, ap
 
     found.thumbprint = thumbprint_print(certificate, pool);
     found.serial = scep_serial_print(X509_get0_serialNumber(certificate), pool);
-    if (!found.thumbprint || !found.serial || !time_read(&found.expires, &tm, X509_get0_notAfter(certificate))) {
-        ERR_clear_error();
+    found.issuer = scep_name_print(X509_get_issuer_name(certificate), pool);
+    /* For want of memory the issuer would be empty, and so Intune would be told. */
+    if (!found.thumbprint || !found.serial || !time_read(&found.expires, &tm, X509_get0_notAfter(certificate)) ||
+        (!*found.issuer && X509_NAME_entry_count(X509_get_issuer_name(certificate)))) {
+        scep_engine_clear_errors();
         return APR_EGENERAL;
     }
     found.not_after = time_print(&tm, pool);
-    found.issuer = scep_name_print(X509_get_issuer_name(certificate), pool);
     found.subject = scep_name_print(X509_get_subject_name(certificate), pool);
     *facts = found;
     return APR_SUCCESS;

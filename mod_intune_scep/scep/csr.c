@@ -249,13 +249,13 @@ apr_status_t csr_open(csr_t *csr, const scep_engine_t *engine, bytes_t der, apr_
 
     *why = NULL;
     memset(csr, 0, sizeof(*csr));
-    ERR_clear_error();
+    scep_engine_clear_errors();
     request = csr_parse(engine, der, why);
     if (request) {
         *why = csr_prove(request, engine) ? csr_read(csr, request, engine, der, pool)
                                           : "the certificate request's own signature does not verify";
     }
     X509_REQ_free(request);
-    ERR_clear_error();
+    scep_engine_clear_errors();
     return *why ? APR_EGENERAL : APR_SUCCESS;
 }

@@ -13,6 +13,9 @@
 #include <openssl/provider.h>
 #include <strings.h>
 
+/* As much as a message and all that is made of it take at the least. */
+enum { MEMORY_PROBE = 1024 * 1024 };
+
 typedef struct loaded_t {
     OSSL_LIB_CTX *aside; /* for the default provider, of which the contexts have parts */
     OSSL_PROVIDER *whole;
@@ -101,6 +104,34 @@ apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t
     return APR_SUCCESS;
 }
 
+/* In this thread, since somebody began to watch. */
+static _Thread_local bool memory_ran_out;
+
+/* X509_PUBKEY_get0() reads a key that could not be read once more, and calls it an error of its own where that goes well. */
+static void note(unsigned long error)
+{
+    int reason = ERR_GET_REASON(error);
+
+    memory_ran_out = memory_ran_out || reason == ERR_R_MALLOC_FAILURE ||
+                     (reason == ERR_R_INTERNAL_ERROR && ERR_GET_LIB(error) == ERR_LIB_X509);
+}
+
+void scep_engine_clear_errors(void)
+{
+    unsigned long error = 0;
+
+    while ((error = ERR_get_error()) != 0) {
+        note(error);
+    }
+    ERR_clear_error();
+}
+
+void scep_engine_watch_memory(void)
+{
+    ERR_clear_error();
+    memory_ran_out = false;
+}
+
 const char *scep_engine_errors(apr_pool_t *pool)
 {
     const char *line = "";
@@ -112,6 +143,7 @@ const char *scep_engine_errors(apr_pool_t *pool)
     while ((error = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0) {
         char text[256];
 
+        note(error);
         /* The first errors are the nearest to the cause; a hostile message must not fill the log. */
         if (++count > 4) {
             continue;
@@ -123,6 +155,31 @@ const char *scep_engine_errors(apr_pool_t *pool)
         }
     }
     return line;
+}
+
+/* Not all of OpenSSL tells of it. What cannot be had now was wanting a moment ago, too. */
+bool scep_engine_memory_is_short(void)
+{
+    void *probe = OPENSSL_malloc(MEMORY_PROBE);
+    bool found = !probe;
+
+    OPENSSL_free(probe);
+    ERR_clear_error();
+    return found;
+}
+
+void scep_engine_blame_memory(result_t *result)
+{
+    scep_engine_clear_errors();
+    if (result->problem == PROBLEM_NONE || result->problem == PROBLEM_INTERNAL ||
+        (!memory_ran_out && !scep_engine_memory_is_short())) {
+        return;
+    }
+    const char *what = problem_facts(result->problem)->what;
+    const char *detail = result->detail ? result->detail : "";
+
+    result->problem = PROBLEM_NONE;
+    result_set(result, PROBLEM_INTERNAL, "memory ran out, and so it seemed: %s%s%s", what, *detail ? ": " : "", detail);
 }
 
 static unsigned bit_of_nid(const algorithm_t *table, int rows, int nid)

@@ -26,6 +26,21 @@ apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t
 /** OpenSSL's pending errors of this thread in one line, escaped; empties the queue. "" when there are none. */
 const char *scep_engine_errors(apr_pool_t *pool);
 
+/** Empties the queue. What it tells of memory that was wanting is kept for scep_engine_blame_memory(). */
+void scep_engine_clear_errors(void);
+
+/** Whether there is not even memory for a message. */
+bool scep_engine_memory_is_short(void);
+
+/** What was found before in this thread counts no more. */
+void scep_engine_watch_memory(void);
+
+/**
+ * Where memory ran out since scep_engine_watch_memory(), what was found says nothing about a message: `result` becomes
+ * PROBLEM_INTERNAL then, with its words kept. Empties the queue.
+ */
+void scep_engine_blame_memory(result_t *result);
+
 /** The bit of a cipher or digest, 0 for one that SCEP does not use here. Ciphers are CBC only. */
 unsigned scep_cipher_of_nid(int nid);
 unsigned scep_digest_of_nid(int nid);

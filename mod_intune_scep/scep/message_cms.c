@@ -218,7 +218,7 @@ unsigned scep_envelope_cipher(CMS_ContentInfo *cms, const char **name, apr_pool_
         *name = apr_pstrdup(pool, EVP_CIPHER_get0_name(EVP_CIPHER_CTX_get0_cipher(context)));
     }
     BIO_free_all(chain);
-    ERR_clear_error();
+    scep_engine_clear_errors();
     return bit;
 }
 
@@ -255,7 +255,7 @@ static void key_burn(const scep_engine_t *engine, EVP_PKEY *key)
     }
     OPENSSL_cleanse(out, sizeof(out));
     EVP_PKEY_CTX_free(context);
-    ERR_clear_error();
+    scep_engine_clear_errors();
 }
 
 /**

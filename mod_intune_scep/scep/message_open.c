@@ -272,7 +272,7 @@ apr_status_t scep_request_open(scep_request_t **request, const scep_identity_t *
     apr_status_t status = APR_SUCCESS;
 
     *request = NULL;
-    ERR_clear_error();
+    scep_engine_watch_memory();
     status = request_read(request, &outer, identity, policy, der, pool, result);
     if (status == APR_SUCCESS && *request) {
         status = request_police(*request, &outer, identity, policy, pool, result);
@@ -282,6 +282,9 @@ apr_status_t scep_request_open(scep_request_t **request, const scep_identity_t *
         if (status == APR_SUCCESS && scep_type_has_csr((*request)->type)) {
             status = request_judge(*request, policy, result);
         }
+    }
+    if (status != APR_SUCCESS) {
+        scep_engine_blame_memory(result);
     }
     CMS_ContentInfo_free(outer.cms);
     /* mod_ssl in the same thread takes a left-over error for its own. */

@@ -53,6 +53,6 @@ const char *scep_public_key_check(const X509_PUBKEY *spki)
     } else if (!EVP_PKEY_is_a(key, "ED25519") && !EVP_PKEY_is_a(key, "ED448")) {
         why = "a key that is neither RSA nor elliptic";
     }
-    ERR_clear_error();
+    scep_engine_clear_errors();
     return why;
 }

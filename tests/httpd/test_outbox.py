@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from harness import check, device, journal, load, place, wait
-from test_journal import accepted, calls
+from test_journal import accepted, calls, csr_requests
 
 RATE = 50
 MANY = 500 if load.LONG else 60
@@ -121,6 +121,28 @@ def test_who_delivers_is_killed(site, start_gateway, devices, mutex):
                 if call["transaction_id"] == stuck["transaction_id"] and call["accepted"] and call["n"] != stuck["n"]]
     wait.until(delivered, "another process to send it", 10)
     wait.until(lambda: all(accepted(site, "success", message) for message in messages), "all reports", 20)
+
+
+def test_an_outbox_that_has_no_time(site, start_gateway, devices):
+    """The process's only outbox waits for another tenant's Intune: who waits for a report has it sent meanwhile."""
+    stalled, well = site.profile("/stalled", Retries=0, Timeout=60), site.profile("/well", Retries=0)
+    gateway = start_gateway([stalled, well], processes=1)
+    gateway.allow_log("ISCEP1301")
+    (first,), (second,) = devices(stalled), devices(well)
+    site.microsoft.fail("success", "stall", seconds=60, tenant=stalled.tenant["tenant"])
+    site.microsoft.fail("success", "status", status=500, times=1)
+    check.unavailable(first.post(gateway.port))
+    wait.until(lambda: len(site.microsoft.calls("success")) == 2, "the outbox to be held up", 20)
+    site.microsoft.fail("success", "status", status=500, times=1)
+    check.unavailable(second.post(gateway.port))
+
+    def served():
+        answer = second.post(gateway.port)
+        return answer if answer.status == 200 else None
+    check.success(second, wait.until(served, "the certificate", 25, step=0.2))
+    assert len(accepted(site, "success", second)) == 1 and not accepted(site, "success", first)
+    assert len(csr_requests(site, second)) == 1
+    site.microsoft.reset()
 
 
 def test_each_report_keeps_its_id(site, start_gateway, devices):

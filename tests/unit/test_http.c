@@ -438,6 +438,8 @@ static void stop_ends_running_waiting_and_later_calls(void **state)
     assert_took(begun, 0, 2500);
     call_assert_failure(running.answer, HTTP_FAILED_STOPPED);
     call_assert_failure(waiting.answer, HTTP_FAILED_STOPPED);
+    assert_string_equal(running.answer.failure_text, "this process ends");
+    assert_string_equal(waiting.answer.failure_text, "this process ends");
     call_assert_failure(call_path(client, "/ok"), HTTP_FAILED_STOPPED);
     assert_int_equal(atomic_load(&call_server.requests), 1);
     apr_pool_destroy(running.pool);

@@ -291,6 +291,47 @@ static void certificates(void **state)
     }
 }
 
+/* Where the outbox does not come to a report, who waits for it sends it. */
+static void overdue(void **state)
+{
+    gate_t gate = gate_begin(state);
+    static const struct {
+        const char *name;
+        apr_interval_time_t due_in;
+        hold_t hold;
+        journal_report_t report;
+        notify_t notify;
+        bool csr;
+        recall_t recall;
+        problem_t problem;
+    } ROWS[] = {
+        {"due since long", -4000000, FREE, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, true, RECALL_REPORT, PROBLEM_NONE},
+        {"its holder is gone", -4000000, GONE, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, true, RECALL_REPORT, PROBLEM_NONE},
+        {"just due", -2900000, FREE, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, true, RECALL_ANSWERED, PROBLEM_COME_BACK},
+        {"not due", 4000000, FREE, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, true, RECALL_ANSWERED, PROBLEM_COME_BACK},
+        {"being reported", -4000000, LEASED, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, true, RECALL_WAIT, PROBLEM_NONE},
+        {"its request cannot be read", -4000000, FREE, JOURNAL_OWED_SUCCESS, NOTIFY_BEFORE, false, RECALL_ANSWERED, PROBLEM_COME_BACK},
+        {"a failure", -4000000, FREE, JOURNAL_OWED_FAILURE, NOTIFY_BEFORE, true, RECALL_ANSWERED, PROBLEM_COME_BACK},
+        {"after", -4000000, FREE, JOURNAL_OWED_SUCCESS, NOTIFY_AFTER, true, RECALL_ANSWERED, PROBLEM_NONE},
+    };
+    for (size_t i = 0; i < COUNT(ROWS); i++) {
+        for (kind_t kind = PKCSREQ; kind <= CERTPOLL; kind++) {
+            situation_t s = {.state = JOURNAL_ISSUED, .report = ROWS[i].report, .hold = ROWS[i].hold, .csr = ROWS[i].csr};
+            journal_row_t row = row_of(&s, gate.bed->pool);
+            row.due_in = ROWS[i].due_in;
+            gate.profile.notify = ROWS[i].notify;
+            transaction_t *t = comes(&gate, kind, gate.bed->pool);
+            recall_t found = recall(t, &row);
+            bool has = found == RECALL_REPORT || !ROWS[i].problem;
+            if (found != ROWS[i].recall || t->result->problem != ROWS[i].problem ||
+                (found != RECALL_WAIT && has != (t->certificate.len > 0)) ||
+                (found == RECALL_REPORT && !bytes_equal(t->csr->der, stored_csr))) {
+                fail_msg("%s: %d %s", ROWS[i].name, (int)found, problem_facts(t->result->problem)->name);
+            }
+        }
+    }
+}
+
 static void requests_open(gate_t *gate)
 {
     bytes_t messages[] = {gate_message(gate, GATE_CHALLENGE), gate_renewal(gate),
@@ -324,7 +365,7 @@ static int prepare(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {GATE_TEST(every_combination), GATE_TEST(another_key), GATE_TEST(who_asks_whom),
-                                       GATE_TEST(which_csr), GATE_TEST(certificates)};
+                                       GATE_TEST(which_csr), GATE_TEST(certificates), GATE_TEST(overdue)};
     if (gate_start()) {
         return 1;
     }
