@@ -40,7 +40,10 @@ def connections_of(port):
 
 
 def session_processes(session):
-    """Process ids of a session (as setsid() makes it), zombies of other parents excepted."""
+    """
+    Process ids of a session (as setsid() makes it), zombies of other parents excepted: but one whose threads have not all
+    ended yet may still have its sockets.
+    """
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -49,7 +52,8 @@ def session_processes(session):
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session and fields[0] != "Z":
+        state, threads = fields[0], int(fields[17])
+        if int(fields[3]) == session and (state != "Z" or threads > 1):
             found.append(int(entry.name))
     return found
 
