@@ -103,7 +103,7 @@ static CMS_ContentInfo *answer_decrypt(const outer_t *outer, const scep_identity
     }
     inner = scep_cms_read(identity->engine->reading, scep_bio_peek(plain));
     if (!inner || OBJ_obj2nid(CMS_get0_type(inner)) != NID_pkcs7_signed) {
-        why = "its envelope holds no SignedData with certificates";
+        why = "its envelope holds no SignedData with certificates, or too many of them";
     } else if (!scep_certificates_are_modest(inner)) {
         why = "the distribution points of a certificate in it would take too much memory";
     }

@@ -45,7 +45,7 @@ static STACK_OF(X509) * body_read(const scep_engine_t *engine, bytes_t body, con
     } else if (cms && OBJ_obj2nid(CMS_get0_type(cms)) == NID_pkcs7_signed) {
         found = CMS_get1_certs(cms);
     } else {
-        *why = "it is neither one certificate nor a SignedData with certificates";
+        *why = "it is neither one certificate nor a SignedData with certificates, or has too many of them";
     }
     CMS_ContentInfo_free(cms);
     if (!scep_stack_is_modest(found)) {

@@ -20,6 +20,10 @@ X509_REQ *csr_parse(const scep_engine_t *engine, bytes_t der, const char **why)
         *why = "there is no certificate request";
         return NULL;
     }
+    if (!scep_curves_are_named(der)) {
+        *why = "an elliptic key whose curve is not a named one";
+        return NULL;
+    }
     /* X509_REQ_new_ex() with d2i_X509_REQ() would decode the key in the process-wide context. */
     request = (X509_REQ *)ASN1_item_d2i_ex(NULL, &at, (long)der.len, ASN1_ITEM_rptr(X509_REQ), engine->reading, NULL);
     if (!request) {

@@ -301,7 +301,7 @@ CMS_ContentInfo *scep_cms_read(OSSL_LIB_CTX *context, bytes_t der)
     CMS_ContentInfo *cms = NULL;
     const unsigned char *at = der.data;
 
-    if (der.len == 0 || der.len > INT_MAX) {
+    if (der.len == 0 || der.len > INT_MAX || scep_cms_excess(der)) {
         return NULL;
     }
     cms = CMS_ContentInfo_new_ex(context, NULL);

@@ -12,8 +12,11 @@
 #include <openssl/x509v3.h>
 #include <stdint.h>
 
-/* One digest is what there is to list; some clients list what they might have used. Names: bytes. */
-enum { DIGESTS_MOST = 8, NAMES_MOST = 65536 };
+/*
+ * One digest is what there is to list; some clients list what they might have used. Certificates: the signer's and a chain.
+ * Names: bytes. The depth is that of indefinite lengths in each other.
+ */
+enum { DIGESTS_MOST = 8, CERTIFICATES_MOST = 32, NAMES_MOST = 65536, DEPTH_MAX = 8 };
 
 static const char *object_print(const ASN1_OBJECT *object, apr_pool_t *pool)
 {
@@ -60,6 +63,28 @@ static const unsigned char *element_enter(const unsigned char *at, const unsigne
     return at && !(ASN1_get_object(&at, &len, &tag, &class, end - at) & 0x80) ? at : NULL;
 }
 
+/* The first element in the content of a ContentInfo, behind its contentType. */
+static const unsigned char *content_enter(bytes_t der)
+{
+    const unsigned char *end = der.data + der.len;
+    const unsigned char *at = der.len ? element_enter(der.data, end) : NULL;
+
+    at = at ? element_enter(element_skip(at, end, DEPTH_MAX), end) : NULL;
+    return element_enter(at, end);
+}
+
+static bool elements_are_few(const unsigned char *at, const unsigned char *end, int most)
+{
+    int count = 0;
+
+    at = element_enter(at, end);
+    while (at && end - at >= 2 && (at[0] || at[1]) && count <= most) {
+        at = element_skip(at, end, DEPTH_MAX);
+        count++;
+    }
+    return at && count <= most;
+}
+
 /*
  * Whether a SignedData names so few digests that all of them may be computed. OpenSSL does that, whichever of them the
  * signer uses, by a chain of filters that call each other: thousands take seconds, and more stack than a thread has. It
@@ -67,24 +92,59 @@ static const unsigned char *element_enter(const unsigned char *at, const unsigne
  */
 static bool digests_are_few(bytes_t der)
 {
-    enum { DEPTH_MAX = 8 };
     const unsigned char *end = der.data + der.len;
-    const unsigned char *at = element_enter(der.data, end);
-    const unsigned char *set = NULL;
-    int count = 0;
+    const unsigned char *set = content_enter(der);
+    bool few = false;
 
-    /* behind the contentType, in the SignedData; behind its version, in the SET */
-    at = at ? element_enter(element_skip(at, end, DEPTH_MAX), end) : NULL;
-    at = element_enter(at, end);
-    set = at ? element_skip(at, end, DEPTH_MAX) : NULL;
+    /* behind its version */
+    set = set ? element_skip(set, end, DEPTH_MAX) : NULL;
     end = set ? element_skip(set, end, DEPTH_MAX) : NULL;
-    at = end ? element_enter(set, end) : NULL;
-    while (at && end - at >= 2 && (at[0] || at[1]) && count <= DIGESTS_MOST) {
-        at = element_skip(at, end, DEPTH_MAX);
-        count++;
-    }
+    few = end && elements_are_few(set, end, DIGESTS_MOST);
     ERR_clear_error();
-    return at && count <= DIGESTS_MOST;
+    return few;
+}
+
+/* Whether this is a [0], however its tag is written. */
+static bool is_tagged_0(const unsigned char *at, const unsigned char *end)
+{
+    long len = 0;
+    int tag = 0;
+    int class = 0;
+
+    return !(ASN1_get_object(&at, &len, &tag, &class, end - at) & 0x80) && class == V_ASN1_CONTEXT_SPECIFIC && tag == 0;
+}
+
+/*
+ * OpenSSL decodes the keys of all certificates as soon as it reads a message, before anybody has said who sent it. A point
+ * of P-224 that is given by one coordinate takes half a millisecond, and there is room for more than a thousand.
+ */
+const char *scep_cms_excess(bytes_t der)
+{
+    static const char odd[] = "it is not one whole CMS message";
+    const unsigned char *end = der.data + der.len;
+    const unsigned char *at = content_enter(der);
+    const unsigned char *next = NULL;
+    const char *why = at ? NULL : odd;
+    int i = 0;
+
+    /* version, digestAlgorithms, encapContentInfo, and then certificates; those of an envelope are behind its version */
+    for (i = 0; !why && end - at >= 2 && (at[0] || at[1]); i++, at = next) {
+        next = element_skip(at, end, DEPTH_MAX);
+        if (!next) {
+            why = odd;
+        } else if (i < 3 && is_tagged_0(at, next)) {
+            why = "it has certificates of an originator, as no envelope for an RSA key has";
+        } else if (is_tagged_0(at, next) && !elements_are_few(at, next, CERTIFICATES_MOST)) {
+            why = "it has more certificates than a signer and its CAs need";
+        }
+    }
+    if (!why && !scep_curves_are_named(der)) {
+        why = "an elliptic curve in it is spelled out";
+    }
+    if (why != odd) {
+        ERR_clear_error();
+    }
+    return why;
 }
 
 /*
@@ -138,7 +198,11 @@ const char *scep_outer_read(outer_t *outer, const scep_engine_t *engine, bytes_t
     ASN1_OCTET_STRING **content = NULL;
     X509_ALGOR *digest = NULL;
     const ASN1_OBJECT *object = NULL;
+    const char *excess = scep_cms_excess(der);
 
+    if (excess) {
+        return excess;
+    }
     outer->cms = scep_cms_read(engine->reading, der);
     if (!outer->cms) {
         return "it is not one whole CMS message";

@@ -17,8 +17,8 @@ void scep_keep_certificate(X509 *certificate, apr_pool_t *pool);
 bytes_t scep_bytes_of_bio(BIO *bio, apr_pool_t *pool);
 
 /**
- * A CMS ContentInfo bound to one of the engine's contexts, from the whole input, nothing behind it; else NULL. The caller
- * frees it.
+ * A CMS ContentInfo bound to one of the engine's contexts, from the whole input, nothing behind it; else NULL, also where
+ * scep_cms_excess() minds. The caller frees it.
  */
 CMS_ContentInfo *scep_cms_read(OSSL_LIB_CTX *context, bytes_t der);
 
@@ -31,6 +31,11 @@ const char *scep_oid_print(char text[SCEP_OID_SIZE], const ASN1_OBJECT *object);
 
 /** Whether an object identifier is this one in dotted form. */
 bool scep_oid_is(const ASN1_OBJECT *object, const char *oid);
+
+/* message_cms.c */
+
+/** What of a stranger's CMS message would take OpenSSL too long merely to read; NULL: nothing. */
+const char *scep_cms_excess(bytes_t der);
 
 /* certificate.c */
 
@@ -68,6 +73,12 @@ bytes_t scep_degenerate_print(const scep_engine_t *engine, STACK_OF(X509) *certi
 bytes_t scep_degenerate_crl_print(const scep_engine_t *engine, bytes_t crl, apr_pool_t *pool);
 
 /* public_key.c */
+
+/**
+ * Whether no elliptic key in some BER has a curve that is spelled out, wherever it may be: to decode a single one can take
+ * OpenSSL a tenth of a second, for it takes square roots modulo whatever number is in it.
+ */
+bool scep_curves_are_named(bytes_t der);
 
 /** Whether a stranger's key may be computed with: NULL, or what it is instead, as a constant: "an RSA key of more than
  * …". */

@@ -39,6 +39,21 @@ static bool curve_is_named(const X509_PUBKEY *spki)
     return type == V_ASN1_OBJECT;
 }
 
+bool scep_curves_are_named(bytes_t der)
+{
+    static const unsigned char elliptic[] = {0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01}; /* id-ecPublicKey */
+    const unsigned char *end = der.data + der.len;
+    const unsigned char *at = der.data;
+
+    while (at < end && (at = memmem(at, (size_t)(end - at), elliptic, sizeof(elliptic))) != NULL) {
+        at += sizeof(elliptic);
+        if (at == end || *at != V_ASN1_OBJECT) {
+            return false;
+        }
+    }
+    return true;
+}
+
 const char *scep_public_key_check(const X509_PUBKEY *spki)
 {
     EVP_PKEY *key = spki ? X509_PUBKEY_get0(spki) : NULL;

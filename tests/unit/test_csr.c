@@ -266,6 +266,7 @@ static void refused(void **state)
     pki_csr_t good = {.key = pki->ec_key};
     pki_csr_t foreign = {.key = pki->ec_key, .signer = pki->root_key};
     pki_csr_t broken = {.key = pki->ec_key, .extension = "1.2.3.4", .broken_extensions = true};
+    pki_csr_t spelled_out = {.key = pki_explicit_ec_make(pki)};
     bytes_t der = pki_csr_make(pki, &good, pool);
     unsigned char *longer = apr_pcalloc(pool, der.len + 1);
     const struct {
@@ -278,6 +279,8 @@ static void refused(void **state)
         {"fail/a byte behind", {longer, der.len + 1}, "behind"},
         {"fail/a byte short", {der.data, der.len - 1}, "not a PKCS #10"},
         {"fail/signed by another key", pki_csr_make(pki, &foreign, pool), "signature"},
+        {"fail/curve spelled out", pki_csr_make(pki, &spelled_out, pool), "not a named one"},
+        {"fail/curve spelled out, nothing else", bytes_of_text("\x30\x09\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"), "not a named one"},
         {"fail/extensions that are none", pki_csr_make(pki, &broken, pool), "extensions"},
     };
     unsigned i = 0;

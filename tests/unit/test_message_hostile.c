@@ -366,6 +366,86 @@ static void digests_without_end(void **state)
     }
 }
 
+static bytes_t with_certificates(bytes_t message, int more)
+{
+    CMS_ContentInfo *cms = CMS_ContentInfo_new_ex(pki->engine->context, NULL);
+    pki_certificate_t wanted = {.subject = "more", .key = pki->ec_key};
+    const unsigned char *at = message.data;
+    BIO *out = BIO_new(BIO_s_mem());
+
+    must(cms && out && d2i_CMS_ContentInfo(&cms, &at, (long)message.len));
+    while (more-- > 0) {
+        must(CMS_add1_cert(cms, pki_certificate_make(pki, &wanted)));
+    }
+    must(i2d_CMS_bio(out, cms));
+    CMS_ContentInfo_free(cms);
+    return pki_bio_take(out, pool);
+}
+
+/* OpenSSL decodes the keys of all of them as soon as it reads a message. */
+static void certificates_without_end(void **state)
+{
+    static const struct {
+        const char *name;
+        int more;
+        problem_t problem;
+    } cases[] = {{"ok/32", 31, PROBLEM_NONE}, {"fail/33", 32, PROBLEM_NOT_SCEP}, {"fail/500", 499, PROBLEM_NOT_SCEP}};
+    pki_message_t message = pki_request(pki, csr);
+    bytes_t good = pki_message_make(pki, &message, pool);
+    unsigned i = 0;
+
+    (void)state;
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bytes_t der = with_certificates(good, cases[i].more);
+        scep_request_t *request = NULL;
+        result_t *result = result_make(pool);
+
+        scep_request_open(&request, pki->identity, &pki->policy, der, pool, result);
+        pki_look(pki, der);
+        print_message("%s: %s\n", cases[i].name, result->detail ? result->detail : "");
+        assert_int_equal(result->problem, cases[i].problem);
+        assert_int_equal(ERR_peek_error(), 0);
+    }
+}
+
+/* An envelope has certificates, too, where OpenSSL sees an originator. None is needed to read what is for an RSA key. */
+static void originators(void **state)
+{
+    static const struct {
+        const char *name;
+        const char *bytes; /* behind the envelope's version */
+        int len;
+        problem_t problem;
+    } cases[] = {{"ok/none", "", 0, PROBLEM_NONE},
+                 {"fail/one", "\xa0\x02\xa0\x00", 4, PROBLEM_BAD_ENVELOPE},
+                 {"fail/of indefinite length", "\xa0\x80\xa0\x80\x00\x00\x00\x00", 8, PROBLEM_BAD_ENVELOPE},
+                 {"fail/with a long tag", "\xbf\x00\x02\xa0\x00", 5, PROBLEM_BAD_ENVELOPE},
+                 {"fail/with a longer tag", "\xbf\x80\x00\x02\xa0\x00", 6, PROBLEM_BAD_ENVELOPE}};
+    enum { BEFORE = 20 }; /* the lengths of what is around them are indefinite */
+    pki_message_t message = pki_request(pki, csr);
+    bytes_t envelope;
+    unsigned i = 0;
+
+    (void)state;
+    message.ber = true;
+    envelope = pki_envelope_make(pki, &message, pool);
+    assert_int_equal(envelope.data[BEFORE], 0x31);
+    for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        apr_size_t len = (apr_size_t)cases[i].len;
+        unsigned char *made = apr_palloc(pool, envelope.len + len);
+        scep_request_t *request = NULL;
+        result_t *result = result_make(pool);
+
+        memcpy(made, envelope.data, BEFORE);
+        memcpy(made + BEFORE, cases[i].bytes, len);
+        memcpy(made + BEFORE + len, envelope.data + BEFORE, envelope.len - BEFORE);
+        message.content = (bytes_t){made, envelope.len + len};
+        scep_request_open(&request, pki->identity, &pki->policy, pki_message_make(pki, &message, pool), pool, result);
+        print_message("%s: %s\n", cases[i].name, result->detail ? result->detail : "");
+        assert_int_equal(result->problem, cases[i].problem);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -375,6 +455,8 @@ int main(void)
         cmocka_unit_test(flipped_bits_tell_nothing),
         cmocka_unit_test(all_failures_after_decryption_are_one),
         cmocka_unit_test(digests_without_end),
+        cmocka_unit_test(certificates_without_end),
+        cmocka_unit_test(originators),
     };
     int failed = 0;
 

@@ -258,7 +258,7 @@ static void keys_of_signers(void **state)
     signer_key("fail/exponent of 65 bits", pki_public_rsa_make(pki, 2048, 65), PROBLEM_KEY_NOT_SERVED, SCEP_BAD_ALG);
     signer_key("fail/exponent of 64 bits, wrong signature", pki_public_rsa_make(pki, 2048, 64), PROBLEM_BAD_SIGNATURE,
                SCEP_BAD_MESSAGE_CHECK);
-    signer_key("fail/curve spelled out", pki_explicit_ec_make(pki), PROBLEM_KEY_NOT_SERVED, SCEP_BAD_ALG);
+    signer_key("fail/curve spelled out", pki_explicit_ec_make(pki), PROBLEM_NOT_SCEP, HTTP_400);
     message.signer_key = pss.key;
     message.pss = true;
     message.signer = pki_certificate_make(pki, &pss);
