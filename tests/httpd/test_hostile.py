@@ -93,6 +93,19 @@ def test_certificates_that_would_swell(gateway, scratch, names, points, count, a
     assert len(gateway.lines(TOO_MUCH_MEMORY)) - before == (0 if allowed else 1)
 
 
+@pytest.mark.parametrize("key, count, line", [
+    (None, 31, None), (None, 32, "more certificates than a signer"), (None, 200, "more certificates than a signer"),
+    (handmade.SPELLED_OUT, 1, "an elliptic curve in it is spelled out")])
+def test_certificates_whose_keys_take_long(gateway, scratch, key, count, line):
+    """OpenSSL decodes the keys of all of them while it reads: those of spelled out curves took half a minute."""
+    signer = handmade.Signer(*pki.Authority(scratch / "own").issue("own"))
+    one = handmade.key_certificate(key) if key else handmade.relative_certificate(signer.key, 1, 0)
+    before = len(gateway.lines("ISCEP1001: "))
+    assert post(gateway, signer.sign(b"0", more=one * count)).status == (400 if line else 200)
+    assert len(gateway.lines("ISCEP1001: ")) - before == (1 if line else 0)
+    assert not line or line in gateway.lines("ISCEP1001: ")[-1]
+
+
 @pytest.mark.parametrize("size", [131073, 1048576])
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_too_large(gateway, size, chunked):

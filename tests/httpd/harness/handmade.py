@@ -63,12 +63,21 @@ def envelope(plain, recipient, key=None):
     return tlv(SEQUENCE, ENVELOPED, tlv(CONTEXT, tlv(SEQUENCE, VERSION_0, tlv(SET, info), content)))
 
 
+# An elliptic key whose curve is spelled out, or would be.
+SPELLED_OUT = tlv(SEQUENCE, tlv(SEQUENCE, oid("1.2.840.10045.2.1"), tlv(SEQUENCE, VERSION_1)), tlv(0x03, b"\0\2"))
+
+
 def relative_certificate(key, names, points):
     """Not even signed: so many names of its issuer's, and so many distribution points whose names are relative to them."""
+    key = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return key_certificate(key, names, points)
+
+
+def key_certificate(key, names=1, points=0):
+    """Likewise, of a SubjectPublicKeyInfo."""
     algorithm = tlv(SEQUENCE, oid("1.2.840.113549.1.1.11"), NULL)
     name = tlv(SET, tlv(SEQUENCE, oid("2.5.4.3"), tlv(PRINTABLE, b"A")))
     validity = tlv(SEQUENCE, tlv(0x17, b"250101000000Z"), tlv(0x17, b"350101000000Z"))
-    key = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     point = tlv(SEQUENCE, tlv(CONTEXT, tlv(0xa1)))
     extension = tlv(SEQUENCE, oid("2.5.29.31"), tlv(OCTETS, tlv(SEQUENCE, point * points)))
     body = tlv(SEQUENCE, tlv(CONTEXT, integer(2)), integer(7), algorithm, tlv(SEQUENCE, name * names), validity,
