@@ -55,7 +55,7 @@ typedef struct call_t {
     char *body; /* on the heap, cleansed with the pool: it may hold a token */
     apr_size_t body_len, body_room, header_len;
     apr_array_header_t *lines; /* the headers, where they are wanted */
-    bool too_large;
+    bool too_large, without_memory;
     bool asked, resent;
     apr_size_t heard; /* header_len when it was sent last */
     char words[CURL_ERROR_SIZE];
@@ -223,8 +223,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *baton)
 
         while (room - call->body_len <= len)
             room *= 2;
-        if (!(body = OPENSSL_clear_realloc(call->body, call->body_room, room)))
+        if (!(body = OPENSSL_clear_realloc(call->body, call->body_room, room))) {
+            call->without_memory = true;
             return 0;
+        }
         call->body = body;
         call->body_room = room;
     }
@@ -520,6 +522,10 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
         code = transfer(call);
     if (call->too_large)
         return HTTP_FAILED_TOO_LARGE;
+    if (call->without_memory) {
+        answer->failure_text = "no memory for the answer";
+        return HTTP_FAILED_INTERNAL;
+    }
     failure = http_failure_of(call->handle, code, call->words, call->request->url, call->client->settings.proxy);
     if (failure == HTTP_FAILED_PROXY_PASSWORD && code == CURLE_OK)
         answer->failure_text = "HTTP 407 Proxy Authentication Required";

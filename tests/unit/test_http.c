@@ -13,6 +13,7 @@
 #include <apr_strings.h>
 #include <curl/curl.h>
 #include <malloc.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,16 @@
 /* A header that is still readable when curl's memory is given back was not cleansed. */
 static const char secret_header[] = "Authorization: Bearer s3cr3t";
 static atomic_int readable_headers;
+
+/* OpenSSL has no memory for pieces as large as an answer's: there is none. */
+static atomic_bool without_memory;
+
+static void *take(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return size >= 4096 && atomic_load(&without_memory) ? NULL : malloc(size);
+}
 
 static void watch_free(void *memory)
 {
@@ -212,6 +223,20 @@ static void answer_size_is_limited(void **state)
     call_assert_failure(call_path(client, "/endless"), HTTP_FAILED_TOO_LARGE);
     call_assert_failure(call_path(client, "/headers"), HTTP_FAILED_TOO_LARGE);
     call_assert_hello(call_path(client, "/ok"));
+}
+
+static void missing_memory_is_not_the_servers_fault(void **state)
+{
+    http_client_t *client = call_plain_client(1);
+    http_answer_t answer;
+
+    (void)state;
+    atomic_store(&without_memory, true);
+    answer = call_path(client, "/size/1000");
+    atomic_store(&without_memory, false);
+    call_assert_failure(answer, HTTP_FAILED_INTERNAL);
+    assert_string_equal(answer.failure_text, "no memory for the answer");
+    call_assert_failure(call_path(client, "/size/1000"), HTTP_OK);
 }
 
 static void failures_are_told_apart(void **state)
@@ -530,6 +555,7 @@ static int run(void)
         HTTP_TEST(every_status_is_an_answer),
         HTTP_TEST(redirect_is_not_followed_and_no_cookie_kept),
         HTTP_TEST(answer_size_is_limited),
+        HTTP_TEST(missing_memory_is_not_the_servers_fault),
         HTTP_TEST(failures_are_told_apart),
         HTTP_TEST(folded_first_header_is_an_answer_of_no_http),
         HTTP_TEST(status_below_100_is_no_answer),
@@ -553,6 +579,9 @@ int main(void)
     int failed;
 
     call_forget_proxies();
+    /* Before anything else of OpenSSL's. */
+    if (CRYPTO_set_mem_functions(take, NULL, NULL) != 1)
+        return 1;
     if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, watch_free, realloc, strdup, calloc) != 0)
         return 1;
     apr_initialize();
