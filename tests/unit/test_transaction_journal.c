@@ -268,6 +268,23 @@ static void come_back(void **state)
         ca_answers(&gate, CA_ISSUES);
         assert_string_equal(gate_reply(&gate)->status, "0");
     }
+    /* What is there can be polled for, also while it cannot be written. */
+    static const struct {
+        ca_t ca;
+        int report; /* HTTP status of Intune's answer */
+    } THERE[] = {{CA_TIMEOUT, 200}, {CA_SAYS_PENDING, 200}, {CA_ISSUES, 503}};
+    for (size_t i = 0; i < COUNT(THERE); i++) {
+        gate_intune(&gate, GATE_SUCCESS_PATH, THERE[i].report, "Success");
+        ask(&gate, FIRST);
+        ca_answers(&gate, THERE[i].ca);
+        gate_age(&gate, 60);
+        gate_wait(&gate, 60);
+        gate_break(&gate, GATE_CLAIM);
+        assert_int_not_equal(gate_enroll(&gate, gate_poll(&gate, gate_pki->device, gate_pki->device_key)), APR_SUCCESS);
+        assert_int_equal(gate.t->result->problem, PROBLEM_JOURNAL_UNAVAILABLE);
+        assert_string_equal(gate_reply(&gate)->status, "3");
+        gate_mend(&gate);
+    }
     raw_run(gate.raw, "DELETE FROM iscep_journal");
     gate_intune(&gate, BED_VALIDATE_PATH, 503, NULL);
     gate_enroll(&gate, gate_message(&gate, GATE_CHALLENGE));
