@@ -14,12 +14,13 @@ static void log_problem(const transaction_t *t)
 {
     const result_t *result = t->result;
     const problem_facts_t *facts = problem_facts(result->problem);
-    const char *serial = t->answer ? t->answer->facts.serial : NULL;
+    const certificate_facts_t *certificate = t->answer ? &t->answer->facts : &t->facts;
+    const char *serial = certificate->serial;
     log_write_as(t->log, facts->id, facts->level, "%s%s%s%s%s%s%s%s%s%s; reference %s; answered HTTP %d%s%s",
                  facts->what, result->code ? ", code " : "", result->code ? result->code : "",
                  result->detail ? ": " : "", result->detail ? result->detail : "",
                  serial ? "; certificate serial " : "", serial ? serial : "", serial ? " of issuer " : "",
-                 serial ? text_escape(t->pool, t->answer->facts.issuer, 300) : "",
+                 serial ? text_escape(t->pool, certificate->issuer, 300) : "",
                  result->request_id ? apr_pstrcat(t->pool, "; request-id ", result->request_id, NULL) : "",
                  t->reference, t->reply.http_status, facts->remedy[0] ? "; " : "", facts->remedy);
 }

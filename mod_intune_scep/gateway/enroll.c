@@ -133,9 +133,6 @@ static apr_status_t drive(transaction_t *t, journal_row_t *row)
     journal_intent_t intent = intent_of(t, row->id);
     t->answer_by = clock_now() + t->profile->ca_time;
     apr_status_t rv = journal_claim(t->profile->journal, &t->row, purpose, &intent, t->pool, &message);
-    if (rv) {
-        t->row = NULL;
-    }
     return rv && !APR_STATUS_IS_EBUSY(rv) ? unavailable(t, message) : rv;
 }
 
@@ -150,7 +147,6 @@ static apr_status_t report(transaction_t *t, journal_row_t *row)
         issued_report(t);
         return APR_EGENERAL;
     }
-    t->row = NULL;
     t->certificate = (bytes_t){NULL, 0};
     return APR_STATUS_IS_EBUSY(rv) ? rv : unavailable(t, message);
 }

@@ -233,6 +233,23 @@ static void report_failure(transaction_t *t)
     }
 }
 
+/* Under `before`: what the device hears where Intune did not take the report of its certificate. */
+static void keep_back(transaction_t *t, const report_t *report)
+{
+    t->result = report->result;
+    result_set(t->result, PROBLEM_REPORT_UNAVAILABLE, "no reason was given");
+    if (t->row && t->result->problem == PROBLEM_REPORT_REFUSED && !report->is_settled) {
+        /* Not for good while the row says otherwise: somebody reports it once more. */
+        fail_with(t, PROBLEM_REPORT_UNAVAILABLE,
+                  apr_pstrcat(t->pool, "refused, which could not be journaled", report_words(report), NULL));
+    } else if (report->verdict == JOURNAL_GIVEN_UP && report->is_settled) {
+        log_write(t->log, MSG_OUTBOX_ENDED,
+                  "%s: the success notification for %s was not taken for so long that it is given up (try %d)%s",
+                  t->profile->name, report_about(report), t->row->tries, report_words(report));
+        fail_with(t, PROBLEM_GIVEN_UP, "Intune did not take the report in time");
+    }
+}
+
 /* Under `before` a certificate that Intune did not take waits, or is withheld; under `after` it is delivered all the
  * same. */
 void issued_report(transaction_t *t)
@@ -246,13 +263,7 @@ void issued_report(transaction_t *t)
         return;
     }
     if (t->profile->notify == NOTIFY_BEFORE) {
-        t->result = report.result;
-        result_set(t->result, PROBLEM_REPORT_UNAVAILABLE, "no reason was given");
-        if (t->row && t->result->problem == PROBLEM_REPORT_REFUSED && !report.is_settled) {
-            /* Not for good while the row says otherwise: somebody reports it once more. */
-            fail_with(t, PROBLEM_REPORT_UNAVAILABLE,
-                      apr_pstrcat(t->pool, "refused, which could not be journaled", report_words(&report), NULL));
-        }
+        keep_back(t, &report);
         return;
     }
     bool again = t->row && report.verdict == JOURNAL_RETRY;

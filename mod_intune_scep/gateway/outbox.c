@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "failure.h"
 #include "report.h"
+#include "store/journal_operator.h"
 
 #include <apr_strings.h>
 
@@ -200,22 +201,21 @@ static bool is_served(const char *location, const profile_t *const *profiles, in
     return false;
 }
 
-/* What another machine serves alone is not that old, unless it is in trouble itself. */
+/* What another machine serves alone is not owed for that long, unless it is in trouble itself. */
 static void look_for_strays(const profile_t *const *profiles, int count, const outbox_t *outbox, apr_pool_t *pool)
 {
-    apr_array_header_t *counts = NULL;
+    apr_array_header_t *owed = NULL;
     const char *message = NULL;
-    if (journal_counts(profiles[0]->journal, &counts, pool, &message)) {
+    if (journal_owed(profiles[0]->journal, &owed, pool, &message)) {
         return;
     }
-    for (int i = 0; i < counts->nelts; i++) {
-        const journal_count_t *one = &APR_ARRAY_IDX(counts, i, const journal_count_t);
-        bool owed = one->report == JOURNAL_OWED_SUCCESS || one->report == JOURNAL_OWED_FAILURE;
-        if (owed && one->oldest > LOOK_EVERY && !is_served(one->location, profiles, count)) {
+    for (int i = 0; i < owed->nelts; i++) {
+        const journal_owed_t *one = &APR_ARRAY_IDX(owed, i, const journal_owed_t);
+        if (one->oldest > LOOK_EVERY && !is_served(one->location, profiles, count)) {
             log_write(outbox->log, MSG_STRAY_REPORTS,
-                      "%d reports (%s) are owed for the location \"%s\", the oldest for over an hour, and nobody sends "
-                      "them, for no location of this server has that name: see IntuneScepName",
-                      one->rows, journal_state_name(one->state), text_escape(pool, one->location, 128));
+                      "%d reports are owed for the location \"%s\", the oldest for over an hour, and nobody sends them, "
+                      "for no location of this server has that name: see IntuneScepName",
+                      one->rows, text_escape(pool, one->location, 128));
         }
     }
 }

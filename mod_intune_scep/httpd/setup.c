@@ -240,6 +240,10 @@ static void walk_sections(setup_t *setup)
         effective = settings_merge(setup->pool, (void *)(apr_uintptr_t)effective, (void *)(apr_uintptr_t)own);
         if (setting_flag(effective, SETTING_ENABLED)) {
             serve(setup, effective, path_of(sections, i));
+            const site_t *site = site_of(setup->server, effective->section);
+            if (!site || site->server != setup->server) {
+                continue; /* each virtual host sees those of the main server again */
+            }
             advise_path(setup, ap_get_core_module_config(APR_ARRAY_IDX(sections, i, ap_conf_vector_t *)), effective);
         }
     }

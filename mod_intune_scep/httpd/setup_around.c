@@ -41,12 +41,12 @@ static void tell(const search_t *search, const char *path)
                  search->server->server_hostname ? search->server->server_hostname : "the server", path);
 }
 
-/* By ProxyPass PATH "!", which stands before the one that leads on. */
-static bool is_excluded(const search_t *search, const char *path)
+/* By ProxyPass PATH "!" among the first so many of the server's: one that stands behind the one that leads on is of no use. */
+static bool is_excluded(const search_t *search, const char *path, int before)
 {
     const proxy_server_conf *conf =
         ap_get_module_config(search->server->module_config, ap_find_linked_module("mod_proxy.c"));
-    for (int i = 0; i < conf->aliases->nelts; i++) {
+    for (int i = 0; i < before; i++) {
         const struct proxy_alias *alias = &APR_ARRAY_IDX(conf->aliases, i, const struct proxy_alias);
         if (!alias->regex && !strcmp(alias->real, "!") && setting_path_contains(alias->fake, path)) {
             return true;
@@ -56,11 +56,11 @@ static bool is_excluded(const search_t *search, const char *path)
 }
 
 /* An expression, or "!" in place of a URL, leads nowhere that could be told. */
-static void look_at(const search_t *search, const struct proxy_alias *alias, const char *fake)
+static void look_at(const search_t *search, const struct proxy_alias *alias, const char *fake, int before)
 {
     const char *rest = alias->regex ? NULL : rest_of(search->backend, alias->real);
     const char *path = rest ? apr_pstrcat(search->pool, fake, rest, NULL) : NULL;
-    if (path && !setup_path_is_served(search->server, path) && !is_excluded(search, path)) {
+    if (path && !setup_path_is_served(search->server, path) && !is_excluded(search, path, before)) {
         tell(search, path);
     }
 }
@@ -71,14 +71,15 @@ static void look_in_server(const search_t *search, const module *proxy)
     const core_server_config *core = ap_get_core_module_config(search->server->module_config);
     for (int i = 0; i < conf->aliases->nelts; i++) {
         const struct proxy_alias *alias = &APR_ARRAY_IDX(conf->aliases, i, const struct proxy_alias);
-        look_at(search, alias, alias->fake);
+        look_at(search, alias, alias->fake, i);
     }
     for (int i = 0; i < core->sec_url->nelts; i++) {
         const ap_conf_vector_t *section = APR_ARRAY_IDX(core->sec_url, i, const ap_conf_vector_t *);
         const proxy_dir_conf *own = ap_get_module_config(section, proxy);
         const core_dir_config *place = ap_get_core_module_config(section);
         if (own && own->alias && own->alias_set && !place->r && !place->d_is_fnmatch) {
-            look_at(search, own->alias, place->d);
+            /* Of a request mod_proxy looks at this first. */
+            look_at(search, own->alias, place->d, 0);
         }
     }
 }

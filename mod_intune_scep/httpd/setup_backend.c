@@ -177,11 +177,16 @@ static void take_longer(const proxy_worker *worker, apr_interval_time_t *longest
 static apr_interval_time_t worker_time(const char *url, const proxy_server_conf *conf)
 {
     apr_interval_time_t longest = 0;
+    const proxy_worker *own = NULL;
     for (int i = 0; i < conf->workers->nelts; i++) {
         const proxy_worker *worker = &APR_ARRAY_IDX(conf->workers, i, const proxy_worker);
-        if (begins_with(url, worker->s->name)) {
-            take_longer(worker, &longest);
+        /* mod_proxy takes the one with the longest name. */
+        if (begins_with(url, worker->s->name) && (!own || strlen(worker->s->name) > strlen(own->s->name))) {
+            own = worker;
         }
+    }
+    if (own) {
+        take_longer(own, &longest);
     }
     for (int i = 0; i < conf->balancers->nelts; i++) {
         const proxy_balancer *balancer = &APR_ARRAY_IDX(conf->balancers, i, const proxy_balancer);

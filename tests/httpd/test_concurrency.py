@@ -203,7 +203,7 @@ def of_each(gateway, devices):
 
 
 def test_tokens_of_many_tenants_have_room(site, start_gateway, devices):
-    count = 100
+    count = 80
     gateway = start_gateway([site.profile(f"/tenant-{number}") for number in range(count)])
     for _ in range(2):
         of_each(gateway, devices)

@@ -152,19 +152,20 @@ def test_files_and_directories_have_no_say(site, start_gateway, devices):
 @pytest.mark.parametrize("modules, server", [
     (["dir"], "FallbackResource /static.txt\n"),
     (["dir"], '<Location "/">\nFallbackResource /static.txt\n</Location>\n'),
+    (["dir"], "DirectoryIndex static.txt\n"),
     (["speling"], "CheckSpelling On\n"),
     (["mime", "negotiation"], 'TypesConfig /dev/null\nAddType text/html .html\n<Location "/">\nOptions +MultiViews\n</Location>\n'),
-], ids=["fallback", "fallback in a location", "spelling", "variants"])
+], ids=["fallback", "fallback in a location", "index", "spelling", "variants"])
 def test_nobody_looks_for_a_file(site, start_gateway, devices, modules, server):
     """There is none, but one with a similar name, and what a server does with names that lead nowhere."""
     gateway = start_gateway([site.profile("/scep")], before=server, modules=modules)
     for name in ("scep.html", "sceq", "scep.txt"):
         (gateway.root / "htdocs" / name).write_text("another page\n")
     assert "AES" in client.request(gateway.port, "GET", "/scep?operation=GetCACaps").text
-    for path in ("/scep", "/scep/pkiclient.exe"):
-        for send in ("post", "get"):
-            (message,) = devices(gateway.profiles[0])
-            check.success(message, getattr(message, send)(gateway.port, path))
+    for path in ("/scep", "/scep/", "/scep/pkiclient.exe"):
+        (message,) = devices(gateway.profiles[0])
+        for send in (message.post, message.get):
+            check.success(message, send(gateway.port, path))
 
 
 def test_status_page_below_the_location(site, start_gateway):
@@ -339,17 +340,6 @@ def test_rewriterule_that_catches_all_paths(site, start_gateway, devices):
 def test_other_handlers_have_no_say(site, start_gateway, devices, handler):
     gateway = start_gateway([site.profile("/scep", extra=f'SetHandler "{handler}"\n')], modules=["status"])
     enrol(gateway, devices, gateway.profiles[0])
-
-
-@pytest.mark.parametrize("fallback", ["FallbackResource /static.txt\n", "DirectoryIndex static.txt\n"],
-                         ids=["FallbackResource", "DirectoryIndex"])
-def test_pages_for_missing_files_have_no_say(site, start_gateway, devices, fallback):
-    """As many web applications ask for them: the location has no files, and yet nothing is missing."""
-    gateway = start_gateway([site.profile("/scep")], modules=["dir"], before=fallback)
-    for path in ("/scep", "/scep/", "/scep/pkiclient.exe"):
-        (message,) = devices(gateway.profiles[0])
-        check.success(message, message.post(gateway.port, path))
-        check.success(message, message.get(gateway.port, path))
 
 
 def test_location_match(site, start_gateway, devices):

@@ -100,6 +100,7 @@ def test_the_request_is_not_in_the_clear(site, gateway, at, devices):
         content = path.read_bytes()
         assert message.challenge.encode() not in content and message.challenge.encode()[:64] not in content
     site.microsoft.reset()
+    journal.make_due(gateway, message)
     assert journal.wait_for(gateway, message, report="done")["csr"] is None
 
 
@@ -249,6 +250,7 @@ def test_after_delivers_and_reports_later(site, gateway, at, devices):
     assert check.success(message, message.post(gateway.port))["certificate"] == first["certificate"]
     assert gateway.lines("ISCEP0407")
     site.microsoft.fail("success", "ok")
+    journal.make_due(gateway, message)
     journal.wait_for(gateway, message, report="done")
     assert len(accepted(site, "success", message)) == 1 and len(csr_requests(site, message)) == 1
 
@@ -261,6 +263,7 @@ def test_come_back_by_pending(site, gateway, at, devices):
     poll = device.poll(message)
     pending(poll, poll.post(gateway.port))
     site.microsoft.fail("success", "ok")
+    journal.make_due(gateway, message)
     journal.wait_for(gateway, message, report="done")
     check.success(poll, poll.post(gateway.port))
     assert len(csr_requests(site, message)) == 1 and polls(site, message) == []

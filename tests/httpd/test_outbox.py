@@ -79,6 +79,7 @@ def test_refused_for_good(site, start_gateway, devices):
     gateway.allow_log("ISCEP1301|ISCEP0412|ISCEP1300")
     check.unavailable(message.post(gateway.port))
     site.microsoft.fail("success", "code", code="CertificateRequestDecodingFailed")
+    journal.make_due(gateway, message)
     row = journal.wait_for(gateway, message, 20, state="withheld")
     assert "possibly accepted" in row["event_detail"] and "of issuer CN=Test CA,O=Contoso" in row["event_detail"]
     (line,) = gateway.wait_log(rf"ISCEP0412: \[{message.transaction}\]")
@@ -132,9 +133,11 @@ def test_an_outbox_that_has_no_time(site, start_gateway, devices):
     site.microsoft.fail("success", "stall", seconds=60, tenant=stalled.tenant["tenant"])
     site.microsoft.fail("success", "status", status=500, times=1)
     check.unavailable(first.post(gateway.port))
+    journal.make_due(gateway, first)
     wait.until(lambda: len(site.microsoft.calls("success")) == 2, "the outbox to be held up", 20)
     site.microsoft.fail("success", "status", status=500, times=1)
     check.unavailable(second.post(gateway.port))
+    journal.make_due(gateway, second)
 
     def served():
         answer = second.post(gateway.port)
@@ -167,12 +170,12 @@ def test_location_that_has_another_name_now(site, start_gateway, devices):
     gateway.allow_log("ISCEP1301")
     assert message.post(gateway.port).status == 503
     with journal.opened_for_change(gateway) as database:
-        database.execute("UPDATE iscep_journal SET created = created - 3700000, due = 0")
+        database.execute("UPDATE iscep_journal SET created = created - 3700000, updated = updated - 3700000, due = 0")
     profile.path = "/renamed"
     gateway.write_config()
     gateway.restart_gracefully()
     site.microsoft.reset()
-    gateway.expect_log('ISCEP0421: .*1 reports .issued. are owed for the location "localhost/scep".*IntuneScepName')
+    gateway.expect_log('ISCEP0421: .*1 reports are owed for the location "localhost/scep".*IntuneScepName')
     gateway.wait_log("ISCEP0421")
     assert not accepted(site, "success", message)
     profile.directives["IntuneScepName"] = "localhost/scep"

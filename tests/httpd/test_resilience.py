@@ -216,13 +216,15 @@ def test_breaker(site, start_gateway, devices, fault, words):
     ("1min", "ProxyTimeout 1", "60 s each"),
     ("20", 'ProxyTimeout 1\n<Proxy "{url}">\nProxySet timeout=21\n</Proxy>', r"21 s for the CA \(timeout of the CA's worker\)"),
     ("20", 'ProxyTimeout 60\n<Proxy "{url}">\nProxySet timeout=20\n</Proxy>', None),
+    ("20", '<Proxy "{url}">\nProxySet timeout=20\n</Proxy>\n<Proxy "{host}/">\nProxySet timeout=60\n</Proxy>', None),
+    ("20", 'ProxyTimeout 1\n<Proxy "{url}">\nProxySet ttl=30\n</Proxy>\n<Proxy "{host}/">\nProxySet timeout=60\n</Proxy>', None),
     ("20", 'ProxyTimeout 1\n<Proxy "{url}x">\nProxySet timeout=60\n</Proxy>', None),
 ])
 def test_a_time_out_budget_beyond_a_minute_is_told(site, value, line, words):
     """At start, as a notice: a device waits for a minute."""
     gateway = Gateway([site.profile("/scep", Timeout=value)])
     try:
-        gateway.config_file.write_text(gateway.config().replace("ProxyTimeout 3\n", line.format(url=site.ca.url) + "\n"))
+        gateway.config_file.write_text(gateway.config().replace("ProxyTimeout 3\n", line.format(url=site.ca.url, host=site.ca.url.removesuffix("/ca")) + "\n"))
         tested = gateway.run_tool("-t")
         said = re.findall(r"\[intune_scep:notice\].*ISCEP0534: .*", tested.stdout + tested.stderr + gateway.output())
         assert tested.returncode == 0 and len(said) == (1 if words else 0), (line, tested.stderr)

@@ -190,6 +190,7 @@ def test_the_state_key_is_exchanged(site, start_gateway, devices):
     journal.change(gateway, re.search(r"`(DELETE FROM iscep_meta [^`]*)`", SECURITY.read_text())[1])
     pki.write_secret(gateway.state / "state.key", "f" * 64 + "\n")
     site.microsoft.fail("success", "ok")
+    journal.make_due(gateway, owed)
     gateway.start()
     assert check.success(delivered, delivered.post(gateway.port))["certificate"] == first["certificate"]
     assert journal.wait_for(gateway, owed, 20, report="dead")["event"] == "report-dead"

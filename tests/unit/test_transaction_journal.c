@@ -268,6 +268,23 @@ static void come_back(void **state)
         ca_answers(&gate, CA_ISSUES);
         assert_string_equal(gate_reply(&gate)->status, "0");
     }
+    /* What is there can be polled for, also while it cannot be written. */
+    static const struct {
+        ca_t ca;
+        int report; /* HTTP status of Intune's answer */
+    } THERE[] = {{CA_TIMEOUT, 200}, {CA_SAYS_PENDING, 200}, {CA_ISSUES, 503}};
+    for (size_t i = 0; i < COUNT(THERE); i++) {
+        gate_intune(&gate, GATE_SUCCESS_PATH, THERE[i].report, "Success");
+        ask(&gate, FIRST);
+        ca_answers(&gate, THERE[i].ca);
+        gate_age(&gate, 60);
+        gate_wait(&gate, 60);
+        gate_break(&gate, GATE_CLAIM);
+        assert_int_not_equal(gate_enroll(&gate, gate_poll(&gate, gate_pki->device, gate_pki->device_key)), APR_SUCCESS);
+        assert_int_equal(gate.t->result->problem, PROBLEM_JOURNAL_UNAVAILABLE);
+        assert_string_equal(gate_reply(&gate)->status, "3");
+        gate_mend(&gate);
+    }
     raw_run(gate.raw, "DELETE FROM iscep_journal");
     gate_intune(&gate, BED_VALIDATE_PATH, 503, NULL);
     gate_enroll(&gate, gate_message(&gate, GATE_CHALLENGE));
@@ -310,11 +327,52 @@ static void reports(void **state)
     }
 }
 
+/* Who waits for a report that nobody sends has it sent; what comes of it is told as of any other, and of which certificate. */
+static void overdue_reports(void **state)
+{
+    static const struct {
+        const char *name;
+        int http_status;
+        const char *code;
+        int age; /* of the first try, in seconds */
+        const char *row, *event;
+        int reply;
+        const char *pki_status, *line, *more;
+    } CASES[] = {
+        {"ok/taken", 200, "Success", 60, "issued/done", NULL, 200, "0", "ISCEP0403", "ISCEP0403"},
+        {"fail/refused", 200, "No", 60, "withheld/refused", "withheld", 200, "2", "ISCEP1300", "ISCEP1300"},
+        {"fail/not taken", 503, NULL, 60, "issued/success", NULL, 503, NULL, "ISCEP1301", "ISCEP1301"},
+        {"fail/given up", 503, NULL, 90000, "issued/dead", "report-dead", 200, "2", "ISCEP1404", "ISCEP0412"},
+    };
+    gate_t gate = gate_begin(state);
+    for (size_t i = 0; i < COUNT(CASES); i++) {
+        gate_wait(&gate, 60);
+        gate_intune(&gate, GATE_SUCCESS_PATH, 503, NULL);
+        ask(&gate, FIRST);
+        ca_answers(&gate, CA_ISSUES);
+        const char *named = apr_pstrcat(gate.bed->pool, "certificate serial ", gate_column(&gate, "serial"), " of issuer CN=", NULL);
+        gate_age(&gate, CASES[i].age);
+        gate_wait(&gate, 60);
+        gate_intune(&gate, GATE_SUCCESS_PATH, CASES[i].http_status, CASES[i].code);
+        gate.bed->line_count = 0;
+        assert_int_not_equal(gate_enroll(&gate, gate_message(&gate, GATE_CHALLENGE)), APR_SUCCESS);
+        const char *event = gate_column(&gate, "event");
+        if (strcmp(gate_row(&gate), CASES[i].row) || gate.t->reply.http_status != CASES[i].reply ||
+            (CASES[i].pki_status && strcmp(gate_reply(&gate)->status, CASES[i].pki_status)) ||
+            strcmp(event ? event : "-", CASES[i].event ? CASES[i].event : "-") || gate_milliseconds(&gate, "lease_until") > 0 ||
+            !bed_logged(gate.bed, CASES[i].line) || !bed_logged(gate.bed, CASES[i].more) ||
+            bed_logged(gate.bed, named) != (CASES[i].event || CASES[i].reply == 503)) {
+            fail_msg("%s: %s, HTTP %d", CASES[i].name, gate_row(&gate), gate.t->reply.http_status);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         GATE_TEST_JOURNALED(outcomes),           GATE_TEST_JOURNALED(due_times), GATE_TEST_JOURNALED(delivered_again),
         GATE_TEST_JOURNALED(polls_of_strangers), GATE_TEST_JOURNALED(come_back), GATE_TEST_JOURNALED(reports),
+        GATE_TEST_JOURNALED(overdue_reports),
     };
     if (gate_start()) {
         return 1;

@@ -84,3 +84,8 @@ def make_older(gateway, seconds, message=None):
     """As if so much time had passed since each row, or a message's, was changed last."""
     change(gateway, "UPDATE iscep_journal SET created = created - ?1, updated = updated - ?1 WHERE ?2 IN (txid, '')",
            (seconds * 1000, message.transaction if message else ""))
+
+
+def make_due(gateway, message):
+    """As if the pause before the next try of a message's report were over, and for some seconds."""
+    change(gateway, "UPDATE iscep_journal SET due = due - 100000 WHERE txid = ?", (message.transaction,))
