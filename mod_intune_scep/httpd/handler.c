@@ -73,6 +73,9 @@ void handler_reply_headers(request_rec *r, const reply_t *reply)
     for (size_t i = 0; i < sizeof(OF_CA) / sizeof(OF_CA[0]); i++) {
         apr_table_unset(r->err_headers_out, OF_CA[i]);
     }
+    /* httpd would cut a part out of a POST's answer, too (RFC 9110, 14.2 knows ranges of a GET's only). */
+    apr_table_unset(r->headers_in, "Range");
+    apr_table_unset(r->headers_in, "Request-Range");
     r->content_encoding = NULL;
     r->content_languages = NULL;
     r->status = reply->http_status;

@@ -49,8 +49,8 @@ void trace_answer(const log_t *log, const exchange_t *exchange, apr_pool_t *pool
  */
 struct json_object *json_read(bytes_t body);
 
-/** Whether no object in the text has two members with one name, and no name a NUL. `parsed` is what json-c made of
- * it. */
+/** Whether no object in the text has two members with one name, no name a NUL, and the text nothing that json-c takes
+ * but RFC 8259 does not know. `parsed` is what json-c made of it. */
 bool json_names_are_unique(bytes_t body, struct json_object *parsed);
 
 /** A member that is a JSON string; it may hold NULs. */

@@ -357,6 +357,14 @@ def test_health_words(site, start, devices):
     assert status.health(gateway) == (200, ["healthy"]), "what was counted is still there, but is not asked for"
 
 
+def test_places_of_several_locations(site, start):
+    """Of a number for the whole server, too, a location without one of its own has three quarters at most."""
+    profiles = [site.profile("/scep"), site.profile("/other"), site.profile("/own", MaxConcurrent=7)]
+    gateway = start(profiles, server="IntuneScepMaxConcurrent 8\n")
+    shares = [status.location(gateway, name)["places"]["limit"] for name in ("localhost/scep", "localhost/other", "localhost/own")]
+    assert shares == [6, 6, 7], shares
+
+
 def test_what_is_owed_and_since_when(site, start, devices):
     """A failure in its grace is not owed yet, a report of what waited for days at the CA not for days; what is not taken is."""
     profile = site.profile("/scep", Retries=0, Grace=3600)
