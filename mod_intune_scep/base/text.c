@@ -2,6 +2,7 @@
 #include "base/text.h"
 
 #include <apr_general.h>
+#include <apr_strings.h>
 #include <limits.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -48,6 +49,32 @@ const char *text_escape(apr_pool_t *pool, const char *text, apr_size_t max)
         bytes.len = strnlen(text, max < SIZE_MAX ? max + 1 : max);
     }
     return text_escape_bytes(pool, bytes, max);
+}
+
+static int digit_of(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+const char *text_unescape(apr_pool_t *pool, const char *text)
+{
+    char *copy = apr_pstrdup(pool, text);
+    char *out = copy;
+
+    for (const char *in = copy; *in; in++) {
+        int high = in[0] == '\\' && in[1] == 'x' ? digit_of(in[2]) : -1;
+        int low = high < 0 ? -1 : digit_of(in[3]);
+        unsigned char c = low < 0 ? 0 : (unsigned char)(high << 4 | low);
+
+        if (c == '"' || c == '\\' || c > 0x7f) {
+            *out++ = (char)c;
+            in += 3;
+        } else {
+            *out++ = *in;
+        }
+    }
+    *out = '\0';
+    return copy;
 }
 
 static bool is_between(unsigned char c, unsigned char low, unsigned char high)

@@ -16,6 +16,12 @@ const char *text_escape(apr_pool_t *pool, const char *text, apr_size_t max);
 /** The same for bytes that may hold NULs. */
 const char *text_escape_bytes(apr_pool_t *pool, bytes_t bytes, apr_size_t max);
 
+/**
+ * What text_escape() made, for where more than ASCII is allowed: its `"`, `\` and bytes above ASCII are themselves again, and
+ * control characters stay escaped. They need not be UTF-8, if the text was cut between them.
+ */
+const char *text_unescape(apr_pool_t *pool, const char *text);
+
 /** A copy of UTF-8 text of at most `max` bytes, cut between characters, with broken sequences replaced by "?". */
 const char *text_cut_utf8(apr_pool_t *pool, const char *text, apr_size_t max);
 

@@ -212,7 +212,8 @@ apr_status_t report_send(report_t *report)
         rv = intune_report_success(profile->intune, &call, report->transaction_id, report->csr, &certificate);
     } else {
         rv = intune_report_failure(profile->intune, &call, report->transaction_id, report->csr,
-                                   problem_facts(report->failure->problem)->hresult, failure_words(report->failure));
+                                   problem_facts(report->failure->problem)->hresult,
+                                   text_unescape(report->pool, failure_words(report->failure)));
     }
     fault_point("report-after");
     report->request_id = call.request_id;

@@ -77,6 +77,9 @@ def test_mode(site, gateway, at, devices, name):
     site.ca.control(**options)
     failed_at_ca(site, gateway, message, problems, expected)
     assert len(site.ca.requests()) == 1, "the CA must be asked once"
+    if "text" in options:
+        (body,) = site.microsoft.bodies("failure")
+        assert options["text"][:60] in body["errorDescription"], "in the CA's own words"
 
 
 @pytest.mark.parametrize("name", ["status 500", "drop", "slow", "truncate", "html", "wrong key", "refuse badRequest"])

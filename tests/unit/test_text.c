@@ -60,6 +60,28 @@ static void escape_bytes_keeps_nul(void **state)
     assert_string_equal(text_escape_bytes(pool, none, 2), "-");
 }
 
+static void unescape_cases(void **state)
+{
+    static const text_case_t rows[] = {
+        {"nothing", "", 0, ""},
+        {"plain", "a 'b' <c>", 0, "a 'b' <c>"},
+        {"what JSON can hold", "\\x22\\xc3\\xbc\\x22 \\x5c", 0, "\"\xc3\xbc\" \\"},
+        {"control characters", "a\\x0ab\\x1b[1m\\x7f", 0, "a\\x0ab\\x1b[1m\\x7f"},
+        {"an escape that was escaped", "\\x5cxc3", 0, "\\xc3"},
+        {"no escapes", "\\ \\y22 \\x2 \\xG2 \\xC3", 0, "\\ \\y22 \\x2 \\xG2 \\xC3"},
+        {"cut", "ab\\xc3\\xb", 0, "ab\xc3\\xb"},
+        {"cut shorter", "\\x", 0, "\\x"},
+    };
+
+    (void)state;
+    for (apr_size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *in = strdup(rows[i].in);
+
+        check(&rows[i], text_unescape(pool, in));
+        free(in);
+    }
+}
+
 static void cut_cases(void **state)
 {
     static const text_case_t rows[] = {
@@ -196,6 +218,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(escape_cases, begin, end),
         cmocka_unit_test_setup_teardown(escape_bytes_keeps_nul, begin, end),
+        cmocka_unit_test_setup_teardown(unescape_cases, begin, end),
         cmocka_unit_test_setup_teardown(cut_cases, begin, end),
         cmocka_unit_test_setup_teardown(hex_and_base64, begin, end),
         cmocka_unit_test_setup_teardown(base64_of_much, begin, end),
