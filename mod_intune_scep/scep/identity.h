@@ -83,7 +83,7 @@ bytes_t scep_decoy_choose(const scep_identity_t *identity, apr_size_t length);
 
 /**
  * The body of GetCACert: RA (one or two certificates) and chain as a degenerate SignedData, or the single certificate
- * where RA and CA are one.
+ * where RA and CA are one. The certificates are a SET OF, which OpenSSL sorts as DER demands (X.690 section 11.6).
  * @param type set to the media type, a constant.
  */
 apr_status_t scep_identity_publish(bytes_t *body, const char **type, const scep_identity_t *identity, apr_pool_t *pool,
