@@ -238,7 +238,10 @@ static void keep_back(transaction_t *t, const report_t *report)
 {
     t->result = report->result;
     result_set(t->result, PROBLEM_REPORT_UNAVAILABLE, "no reason was given");
-    if (t->row && t->result->problem == PROBLEM_REPORT_REFUSED && !report->is_settled) {
+    if (!t->row) {
+        return;
+    }
+    if (t->result->problem == PROBLEM_REPORT_REFUSED && !report->is_settled) {
         /* Not for good while the row says otherwise: somebody reports it once more. */
         fail_with(t, PROBLEM_REPORT_UNAVAILABLE,
                   apr_pstrcat(t->pool, "refused, which could not be journaled", report_words(report), NULL));
