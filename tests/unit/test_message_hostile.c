@@ -304,6 +304,18 @@ static void all_failures_after_decryption_are_one(void **state)
     expect_bad_envelope("fail/no envelope", &good);
 }
 
+static void open_expecting(const char *name, bytes_t der, problem_t problem)
+{
+    scep_request_t *request = NULL;
+    result_t *result = result_make(pool);
+
+    scep_request_open(&request, pki->identity, &pki->policy, der, pool, result);
+    pki_look(pki, der);
+    print_message("%s: %s\n", name, result->detail ? result->detail : "");
+    assert_int_equal(result->problem, problem);
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
 /* A message in BER that names more digests, so many times SHA-512, behind the one that it needs. */
 static bytes_t with_digests(bytes_t message, unsigned more, bool indefinite)
 {
@@ -354,15 +366,8 @@ static void digests_without_end(void **state)
     (void)state;
     message.ber = true;
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        bytes_t der = with_digests(pki_message_make(pki, &message, pool), cases[i].more, cases[i].indefinite);
-        scep_request_t *request = NULL;
-        result_t *result = result_make(pool);
-
-        scep_request_open(&request, pki->identity, &pki->policy, der, pool, result);
-        pki_look(pki, der);
-        print_message("%s: %s\n", cases[i].name, result->detail ? result->detail : "");
-        assert_int_equal(result->problem, cases[i].problem);
-        assert_int_equal(ERR_peek_error(), 0);
+        open_expecting(cases[i].name, with_digests(pki_message_make(pki, &message, pool), cases[i].more, cases[i].indefinite),
+                       cases[i].problem);
     }
 }
 
@@ -396,15 +401,7 @@ static void certificates_without_end(void **state)
 
     (void)state;
     for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        bytes_t der = with_certificates(good, cases[i].more);
-        scep_request_t *request = NULL;
-        result_t *result = result_make(pool);
-
-        scep_request_open(&request, pki->identity, &pki->policy, der, pool, result);
-        pki_look(pki, der);
-        print_message("%s: %s\n", cases[i].name, result->detail ? result->detail : "");
-        assert_int_equal(result->problem, cases[i].problem);
-        assert_int_equal(ERR_peek_error(), 0);
+        open_expecting(cases[i].name, with_certificates(good, cases[i].more), cases[i].problem);
     }
 }
 
