@@ -42,6 +42,7 @@ typedef struct relay_t {
     bool broken;     /**< the CA's body ended early, or is too long */
     bool given;      /**< mod_proxy has something of the body */
     bool unsent;     /**< nothing was sent, for it was too late */
+    bool gone;       /**< the device went away, which mod_proxy need not know */
     bool replied;
     bool probe; /**< a sub-request of our own: its answer goes to nobody */
 } relay_t;
@@ -118,6 +119,23 @@ static int before_attempt(proxy_worker **worker, proxy_balancer **balancer, requ
     return HTTP_SERVICE_UNAVAILABLE;
 }
 
+/*
+ * mod_proxy leaves the rest of the CA's answer where nobody waits for it. But a certificate that is issued must become
+ * known, whether or not the device is still there (and over HTTP/2 it ends its request at any time).
+ */
+static void hide_departure(relay_t *relay, conn_rec *c)
+{
+    relay->gone = relay->gone || c->aborted;
+    c->aborted = 0;
+}
+
+static void show_departure(const relay_t *relay, conn_rec *c)
+{
+    if (relay->gone) {
+        c->aborted = 1;
+    }
+}
+
 /* Passes our reply and the end to what comes after `f`. */
 static apr_status_t pass_reply(ap_filter_t *f, request_rec *r, const reply_t *reply)
 {
@@ -171,6 +189,7 @@ static apr_status_t finish(relay_t *relay, ap_filter_t *f)
     request_rec *r = f->r;
     reply_t reply = {0};
     relay->replied = true;
+    show_departure(relay, r->connection);
     if (relay->probe) {
         /* The filter stays: what follows must not reach the device's connection either. */
         keep_capabilities(relay, r, r->status == HTTP_OK && !relay->broken);
@@ -216,6 +235,7 @@ static apr_status_t give_up(relay_t *relay, ap_filter_t *f)
 {
     reply_t reply = {0};
     relay->replied = true;
+    show_departure(relay, f->c);
     if (relay->probe) {
         keep_capabilities(relay, f->r, false);
         return APR_TIMEUP;
@@ -240,6 +260,9 @@ static apr_status_t filter_out(ap_filter_t *f, apr_bucket_brigade *brigade)
 {
     relay_t *relay = f->ctx;
     bool end = false;
+    if (!relay->replied) {
+        hide_departure(relay, f->c);
+    }
     while (!APR_BRIGADE_EMPTY(brigade)) {
         apr_bucket *bucket = APR_BRIGADE_FIRST(brigade);
         const char *data = NULL;
@@ -326,6 +349,7 @@ static int request_status(int *status, request_rec *r)
     if (!relay) {
         return DECLINED;
     }
+    show_departure(relay, r->connection);
     if (!relay->replied && relay->probe) {
         relay->replied = true;
         keep_capabilities(relay, r, false);

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the CA does wrong after Intune said yes: nothing is delivered, Intune is told, the answer is right."""
 import contextlib
+import socket
+import struct
 import threading
+import time
 
 import pytest
 
@@ -216,6 +219,28 @@ def test_answer_without_end(site, start_gateway, devices, journal):
             check.final_line(gateway, 1201, message, "IntuneScepBackendTimeout")
         finally:
             ended.set()
+
+
+@pytest.mark.parametrize("cut", ["head", "body"])
+def test_the_device_is_gone_before_the_answer(site, start_gateway, devices, cut):
+    """The gateway finds that out when it writes 100 Continue. What the CA issues is taken and reported all the same."""
+    def answer(request):
+        good = http_answer(client.raw(site.ca.port, request, method="POST").body)
+        end = good.index(b"\r\n\r\n") + (4 if cut == "head" else 1000)
+        yield good[:end]
+        time.sleep(0.3)
+        yield good[end:]
+    with FakeServer(answer) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url, BackendCapabilities="AES POSTPKIOperation")])
+        (message,) = devices(gateway.profiles[0])
+        with check.client_socket(gateway.port) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.sendall(b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+                         b"Content-Length: %d\r\n\r\n" % len(message.der) + message.der)
+        wait.until(lambda: site.microsoft.calls("success") or site.microsoft.calls("failure"), "its end")
+        opened = check.success(message, message.post(gateway.port))
+        assert [call["thumbprint"] for call in site.microsoft.calls("success")] == [opened["thumbprint"]]
+        assert len(site.ca.requests()) == 1 and not site.microsoft.calls("failure")
 
 
 NEXT_CA = "/scep?operation=GetNextCACert"
