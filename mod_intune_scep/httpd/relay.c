@@ -368,15 +368,18 @@ static int request_status(int *status, request_rec *r)
     return OK;
 }
 
-int relay_log_transaction(request_rec *r)
+/* Asked for the request that came first: an internal redirect (RewriteRule, ErrorDocument) has made others of it. */
+int relay_log_transaction(request_rec *first)
 {
-    relay_t *relay = relay_of(r);
-    if (relay && relay->transaction && !relay->transaction->settled) {
-        transaction_failed(relay->transaction, PROBLEM_CA_UNREACHABLE,
-                           apr_psprintf(r->pool, "mod_proxy did not take the request (HTTP %d)", r->status));
-    }
-    if (relay && relay->transaction) {
-        notes_set(r, relay->transaction);
+    for (request_rec *r = first; r; r = r->next) {
+        const relay_t *relay = relay_of(r);
+        if (relay && relay->transaction && !relay->transaction->settled) {
+            transaction_failed(relay->transaction, PROBLEM_CA_UNREACHABLE,
+                               apr_psprintf(r->pool, "mod_proxy did not take the request (HTTP %d)", r->status));
+        }
+        if (relay && relay->transaction) {
+            notes_set(r, relay->transaction);
+        }
     }
     return DECLINED;
 }

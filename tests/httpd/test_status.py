@@ -505,6 +505,15 @@ def test_notes_for_the_access_log(site, start, devices):
     assert opened["serial"]
 
 
+def test_notes_after_an_internal_redirect(start, site, devices):
+    own = 'LogFormat "%{intune-scep-outcome}n %U" own\nCustomLog own.log own\n'
+    rule = '<Location "/old">\nRewriteEngine On\nRewriteRule .* /scep [L]\n</Location>\n'
+    gateway = start([site.profile("/scep")], before=own + rule, modules=["rewrite"])
+    (message,) = devices(gateway.profiles[0])
+    check.success(message, message.post(gateway.port, "/old/url"))
+    check.wait.until(lambda: "enrolled /old/url\n" in gateway.text(gateway.root / "own.log"), "its line")
+
+
 @pytest.mark.parametrize("days, level", [(20, "warning"), (5, "bad")])
 def test_what_expires(site, start, days, level):
     end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=days, hours=1)
