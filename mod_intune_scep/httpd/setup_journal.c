@@ -12,6 +12,7 @@ APLOG_USE_MODULE(intune_scep);
 static const char JOURNAL_FILE[] = "journal.sqlite";
 /* With a number for what is in it: the module is loaded anew by a restart, and may then be another version. */
 static const char KEEP_KEY[] = "mod_intune_scep turn 1";
+static const char FORMER_ID_KEY[] = "mod_intune_scep journal id 1";
 
 bool setup_journal_wanted(const settings_t *base)
 {
@@ -95,6 +96,23 @@ static turn_t *turn_of(const server_rec *server)
     return turn;
 }
 
+/* Another file, or the same one that was removed: nobody looks into the former journal any more. */
+static void tell_of_former(const gateway_t *gateway, const char *id, server_rec *server)
+{
+    apr_pool_t *pool = server->process->pool;
+    void *former = NULL;
+    apr_pool_userdata_get(&former, FORMER_ID_KEY, pool);
+    if (former && strcmp(former, id)) {
+        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
+                     "ISCEP0565: %s: before this restart the journal was %s, now it is %s: reports that are owed in the "
+                     "former one are not sent, and devices that come again get a second certificate",
+                     gateway->journal_place, (const char *)former, id);
+    }
+    if (!former || strcmp(former, id)) {
+        apr_pool_userdata_set(apr_pstrdup(pool, id), apr_pstrdup(pool, FORMER_ID_KEY), apr_pool_cleanup_null, pool);
+    }
+}
+
 apr_status_t journal_start(gateway_t *gateway, server_rec *server, apr_pool_t *pconf)
 {
     const char *message = NULL;
@@ -123,5 +141,6 @@ apr_status_t journal_start(gateway_t *gateway, server_rec *server, apr_pool_t *p
                  "ISCEP0542: the journal %s is used; machines that show another id "
                  "are gateways of their own",
                  id);
+    tell_of_former(gateway, id, server);
     return APR_SUCCESS;
 }

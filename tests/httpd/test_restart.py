@@ -149,6 +149,24 @@ def test_restart_takes_a_new_configuration(site, start_gateway, devices):
         check.success(message, message.post(gateway.port))
 
 
+def test_restart_with_another_journal(site, start_gateway, devices):
+    """What the former one owes is nobody's any more: the operator is told once."""
+    gateway = start_gateway([site.profile("/scep")])
+    gateway.restart_gracefully()
+    assert not gateway.lines("ISCEP0565")
+    site.microsoft.fail("success", "status", status=503)
+    gateway.expect_log("ISCEP1301")
+    (message,) = devices(gateway.profiles[0])
+    check.unavailable(message.post(gateway.port))
+    gateway.server = f'IntuneScepJournal "sqlite3:{gateway.state}/other.sqlite"\n'
+    gateway.write_config()
+    for _ in range(2):
+        gateway.restart_gracefully()
+    ids = [line.split("the journal ")[1].split()[0] for line in gateway.lines("ISCEP0542")]
+    gateway.expect_log(f"ISCEP0565: .*the journal was {ids[0]}, now it is {ids[-1]}: ")
+    assert len(gateway.lines("ISCEP0565")) == 1
+
+
 def test_restart_with_a_mistake_keeps_nothing_half_done(site, start_gateway):
     """httpd itself ends when a restart finds a mistake; the log says in one sentence which."""
     gateway = start_gateway([site.profile("/scep")])
