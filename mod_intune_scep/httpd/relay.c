@@ -149,18 +149,26 @@ static apr_status_t pass_reply(ap_filter_t *f, request_rec *r, const reply_t *re
     return ap_pass_brigade(f, brigade);
 }
 
-/* What the CA said of itself, for all to know. A page without one keyword is no answer. */
+/* What the CA said of itself, for all to know; nothing, for the reason that the log is told. */
+static void keep_silence(const site_t *site, const request_rec *r, const char *why)
+{
+    profile_backend_capabilities_keep(site->profile, 0);
+    ap_log_rerror(APLOG_MARK, APLOG_NOTICE, 0, r,
+                  "ISCEP0523: the CA does not tell its capabilities (%s): unless it did before, AES, SHA-256 and POST are "
+                  "used, as RFC 8894 demands of every CA; see IntuneScepBackendCapabilities",
+                  why);
+}
+
+/* A page without one keyword is no answer. */
 static void keep_capabilities(const relay_t *relay, request_rec *r, bool answered)
 {
     unsigned capabilities = answered ? scep_capabilities_parse((bytes_t){relay->answer, relay->length}) : 0;
-    profile_backend_capabilities_keep(relay->site->profile, capabilities);
-    if (!capabilities) {
-        ap_log_rerror(APLOG_MARK, APLOG_NOTICE, 0, r,
-                      "ISCEP0523: the CA does not tell its capabilities (%s): unless it did before, AES, SHA-256 "
-                      "and POST are used, as "
-                      "RFC 8894 demands of every CA; see IntuneScepBackendCapabilities",
-                      !answered && r->status == HTTP_OK ? "no whole answer"
-                                                        : apr_psprintf(r->pool, "HTTP %d", r->status));
+    if (capabilities) {
+        profile_backend_capabilities_keep(relay->site->profile, capabilities);
+    } else {
+        keep_silence(relay->site, r,
+                     !answered && r->status == HTTP_OK ? "no whole answer"
+                                                       : apr_psprintf(r->pool, "HTTP %d", r->status));
     }
 }
 
@@ -513,19 +521,23 @@ int relay_capabilities(request_rec *r, const site_t *site)
  */
 static void probe(request_rec *r, const site_t *site)
 {
-    request_rec *sub = ap_sub_req_method_uri("GET", ap_escape_uri(r->pool, r->uri), r, NULL);
+    static const char QUERY[] = "operation=GetCACaps";
+    /* With the query, as a rule of the server's about the location may want one. */
+    const char *uri = apr_pstrcat(r->pool, ap_escape_uri(r->pool, r->uri), "?", QUERY, NULL);
+    request_rec *sub = ap_sub_req_method_uri("GET", uri, r, NULL);
     if (!sub || sub->status != HTTP_OK) {
-        profile_backend_capabilities_keep(site->profile, 0);
+        keep_silence(site, r,
+                     apr_psprintf(r->pool, "this server itself refused to ask, with HTTP %d", sub ? sub->status : 0));
     } else {
         relay_t *relay = relay_make(sub, site, CAPABILITIES_MAX, FILTER_PROBE);
         relay->probe = true;
         sub->headers_in = apr_table_copy(sub->pool, r->headers_in);
         apr_table_setn(sub->subprocess_env, "no-cache", "1");
         become_get(sub);
-        hand_over(sub, site->profile->backend, "operation=GetCACaps");
+        hand_over(sub, site->profile->backend, QUERY);
         ap_run_sub_req(sub);
         if (!relay->replied) {
-            profile_backend_capabilities_keep(site->profile, 0);
+            keep_silence(site, r, "mod_proxy did not ask it");
         }
     }
     if (sub) {

@@ -55,6 +55,21 @@ def test_the_first_device_comes_by_get(site, start_gateway, devices):
     assert len(questions(site.ca)) == 1 and site.ca.requests()[0]["cipher"] == "des3"
 
 
+# What a server's rules refuse: requests without an operation; all GETs of the location.
+RULES = {"operation": "RewriteCond %{QUERY_STRING} !operation=\nRewriteRule ^/scep - [F]\n",
+         "GET": "RewriteCond %{REQUEST_METHOD} GET\nRewriteRule ^/scep - [F]\n"}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_first_device_meets_a_rule(site, start_gateway, devices, rule):
+    """The question is a GET of the location with an operation. Where that is refused, the log says so."""
+    gateway = start_gateway([site.profile("/scep")], modules=["rewrite"], before="RewriteEngine On\n" + RULES[rule])
+    site.ca.control(caps=OLD)
+    enrol(gateway, devices)
+    assert site.ca.requests()[0]["cipher"] == ("des3" if rule == "operation" else "aes128")
+    assert len(gateway.lines(r"ISCEP0523: .*itself refused to ask, with HTTP 403\)")) == (rule == "GET")
+
+
 def test_many_first_devices(site, start_gateway, devices):
     """All of them wait for the one that asks."""
     gateway = start_gateway([site.profile("/scep")])
