@@ -51,6 +51,8 @@ static void judge(transaction_t *t, int http_status, bytes_t body, bool complete
         result_set(t->result, PROBLEM_CA_TRUNCATED, "after %" APR_SIZE_T_FMT " bytes", body.len);
     } else if (http_status != 200) {
         result_set(t->result, PROBLEM_CA_GARBAGE, "HTTP %d instead of 200", http_status);
+    } else if (scep_is_cut_short(body)) {
+        result_set(t->result, PROBLEM_CA_TRUNCATED, "after %" APR_SIZE_T_FMT " bytes, by what they say", body.len);
     } else {
         judge_certrep(t, body);
     }

@@ -340,7 +340,8 @@ static void finish_unseen(relay_t *relay, request_rec *r, int status, reply_t *r
     }
     note_node(relay, r);
     if (status == OK) {
-        transaction_issued(relay->transaction, r->status, body, !relay->broken);
+        bool nothing = r->status == HTTP_OK && !body.len;
+        transaction_issued(relay->transaction, r->status, body, !relay->broken && !nothing);
     } else {
         const char *detail = NULL;
         problem_t problem = problem_of(relay, r, status, &detail);

@@ -106,6 +106,9 @@ typedef struct scep_answer_t {
     bytes_t crl;                     /**< DER, with SCEP_SUCCESS to a GetCRL: then there is no certificate */
 } scep_answer_t;
 
+/** Whether this is the beginning of a message, and its end has not come: CMS itself says how long it is. */
+bool scep_is_cut_short(bytes_t der);
+
 /**
  * Opens the CA's CertRep. SUCCESS with a good certificate, FAILURE and PENDING give APR_SUCCESS. Otherwise the problem
  * is PROBLEM_CA_GARBAGE, _FOREIGN_SIGNER, _WRONG_TRANSACTION, _WRONG_KEY, _WRONG_OBJECT or _BAD_CERTIFICATE. Where the

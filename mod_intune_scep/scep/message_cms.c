@@ -114,6 +114,15 @@ static bool is_tagged_0(const unsigned char *at, const unsigned char *end)
     return !(ASN1_get_object(&at, &len, &tag, &class, end - at) & 0x80) && class == V_ASN1_CONTEXT_SPECIFIC && tag == 0;
 }
 
+bool scep_is_cut_short(bytes_t der)
+{
+    bool cut = der.len && der.data[0] == (V_ASN1_SEQUENCE | V_ASN1_CONSTRUCTED) &&
+               !element_skip(der.data, der.data + der.len, DEPTH_MAX);
+
+    ERR_clear_error();
+    return cut;
+}
+
 /*
  * OpenSSL decodes the keys of all certificates as soon as it reads a message, before anybody has said who sent it. A point
  * of P-224 that is given by one coordinate takes half a millisecond, and there is room for more than a thousand.

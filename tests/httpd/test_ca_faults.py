@@ -198,6 +198,20 @@ def test_answer_that_ends_with_the_connection(site, start_gateway, devices, part
             check.success(message, message.post(gateway.port))
 
 
+@pytest.mark.parametrize("kept", [0, 1, 1500])
+def test_answer_that_ends_with_the_connection_too_early(site, start_gateway, devices, kept):
+    """The CA dies while it writes. Only the message itself tells that this is not all of it."""
+    def answer(request):
+        good = client.raw(site.ca.port, request, method="POST").body
+        return HEAD_WITHOUT_LENGTH + good[:kept]
+    with FakeServer(answer) as fake:
+        gateway = start_gateway([site.profile("/scep", backend=fake.url, BackendCapabilities="AES POSTPKIOperation")])
+        (message,) = devices(gateway.profiles[0])
+        check.unavailable(message.post(gateway.port))
+        check.final_line(gateway, 1203, message)
+        check.failure_reported(site, message, 1203)
+
+
 @pytest.mark.parametrize("journal", [True, False], ids=["journal", "no journal"])
 def test_answer_without_end(site, start_gateway, devices, journal):
     """A CA that goes on and on, with pauses shorter than mod_proxy's time-out, holds neither device nor place."""

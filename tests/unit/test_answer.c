@@ -335,6 +335,25 @@ static void garbage(void **state)
     open_bytes("fail/degenerate", inner, PROBLEM_CA_GARBAGE);
 }
 
+static void beginnings(void **state)
+{
+    static const unsigned char open_ended[] = {0x30, 0x80, 0x02, 0x01, 0x01, 0x00, 0x00};
+    bytes_t whole = inner;
+    bytes_t ber = {open_ended, sizeof(open_ended)};
+
+    (void)state;
+    assert_false(scep_is_cut_short(whole));
+    assert_false(scep_is_cut_short(ber));
+    assert_false(scep_is_cut_short(bytes_of_text("<html>")));
+    assert_false(scep_is_cut_short((bytes_t){NULL, 0}));
+    while (--whole.len) {
+        assert_true(scep_is_cut_short(whole));
+    }
+    while (--ber.len) {
+        assert_true(scep_is_cut_short(ber));
+    }
+}
+
 static void wrong_keys(void **state)
 {
     pki_message_t message = pki_answer(pki, relay, inner);
@@ -448,6 +467,7 @@ int main(void)
         cmocka_unit_test(a_configured_backend_certificate_may_sign),
         cmocka_unit_test(other_transactions),
         cmocka_unit_test(garbage),
+        cmocka_unit_test(beginnings),
         cmocka_unit_test(wrong_keys),
         cmocka_unit_test(keys_encoded_anew),
         cmocka_unit_test(certificates),
