@@ -56,6 +56,7 @@ typedef struct call_t {
     apr_size_t body_len, body_room, header_len;
     apr_array_header_t *lines; /* the headers, where they are wanted */
     bool too_large, without_memory;
+    bool headed; /* the headers came to their end */
     bool asked, resent;
     apr_size_t heard; /* header_len when it was sent last */
     char words[CURL_ERROR_SIZE];
@@ -245,9 +246,11 @@ static size_t on_header(char *data, size_t size, size_t count, void *baton)
         call->too_large = true;
         return 0;
     }
+    /* A proxy's demand for a password comes first, with a status line and headers of its own. */
+    bool begins = len > 5 && !memcmp(data, "HTTP/", 5);
+    call->headed = !begins && (call->headed || *data == '\r' || *data == '\n');
     if (call->lines) {
-        /* A proxy's demand for a password comes first, with a status line and headers of its own. */
-        if (len > 5 && !memcmp(data, "HTTP/", 5))
+        if (begins)
             call->lines->nelts = 0;
         APR_ARRAY_PUSH(call->lines, const char *) = apr_pstrmemdup(call->lines->pool, data, len);
     }
@@ -527,6 +530,11 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
         return HTTP_FAILED_INTERNAL;
     }
     failure = http_failure_of(call->handle, code, call->words, call->request->url, call->client->settings.proxy);
+    /* To curl that is an answer. */
+    if (code == CURLE_OK && !call->headed) {
+        answer->failure_text = "the connection ended within the headers";
+        return HTTP_FAILED_DROPPED;
+    }
     if (failure == HTTP_FAILED_PROXY_PASSWORD && code == CURLE_OK)
         answer->failure_text = "HTTP 407 Proxy Authentication Required";
     else if (code == CURLE_WRITE_ERROR)

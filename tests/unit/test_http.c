@@ -247,6 +247,10 @@ static void failures_are_told_apart(void **state)
     } rows[] = {
         {"/drop", HTTP_FAILED_DROPPED},
         {"/partial", HTTP_FAILED_DROPPED},
+        {"/headless/200", HTTP_FAILED_DROPPED},
+        {"/headless/400", HTTP_FAILED_DROPPED},
+        {"/half-headed/200", HTTP_FAILED_DROPPED},
+        {"/half-headed/400", HTTP_FAILED_DROPPED},
         {"/garbage", HTTP_FAILED_DROPPED},
         {"/encoded", HTTP_FAILED_DROPPED},
         {"/long-line", HTTP_FAILED_TOO_LARGE},

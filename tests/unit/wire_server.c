@@ -161,6 +161,24 @@ static bool drop(wire_t *wire, const char *rest)
     return false;
 }
 
+/* Ends behind the status line, or within the headers. */
+static bool headless(wire_t *wire, const char *rest)
+{
+    char line[32];
+
+    snprintf(line, sizeof(line), "HTTP/1.1 %.3s OK\r\n", rest);
+    say(wire, line);
+    return false;
+}
+
+static bool half_headed(wire_t *wire, const char *rest)
+{
+    say(wire, "HTTP/1.1 100 Continue\r\n\r\n");
+    headless(wire, rest);
+    say(wire, "Content-Type: text/plain\r\nContent-Le");
+    return false;
+}
+
 static bool partial(wire_t *wire, const char *rest)
 {
     (void)rest;
@@ -299,6 +317,8 @@ static const struct {
     {"/headers", headers},
     {"/drop", drop},
     {"/partial", partial},
+    {"/headless/", headless},
+    {"/half-headed/", half_headed},
     {"/stall-body", stall_body},
     {"/stall", stall},
     {"/garbage", garbage},
