@@ -542,7 +542,8 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     else if (failure != HTTP_OK && code == CURLE_OK)
         answer->failure_text = "no HTTP status of three digits";
     else if (failure != HTTP_OK)
-        answer->failure_text = text_escape(pool, call->words[0] ? call->words : curl_easy_strerror(code), 256);
+        answer->failure_text =
+            text_escape(pool, call->words[0] ? http_failure_words(call->words) : curl_easy_strerror(code), 256);
     if (failure == HTTP_FAILED_TIMEOUT)
         answer->unconnected = is_unconnected(call->handle, &call->client->settings);
     if (failure == HTTP_FAILED_PROXY)

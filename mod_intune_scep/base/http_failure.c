@@ -164,6 +164,13 @@ static bool proxy_was_used(CURL *handle, const char *words, const char *url, con
 #endif
 }
 
+const char *http_failure_words(const char *words)
+{
+    return strncmp(words, "Unsupported proxy", 17)
+               ? words
+               : "the proxy is no URL that can be used; in its password / # @ : % must be written as %2F %23 %40 %3A %25";
+}
+
 http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, const char *url, const char *proxy)
 {
     http_failure_t failure = failure_of_code(code);

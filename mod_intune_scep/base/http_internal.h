@@ -14,4 +14,7 @@
  */
 http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, const char *url, const char *proxy);
 
+/** What may be told of curl's words, which repeat a proxy that is no URL as the environment has it, with its password. */
+const char *http_failure_words(const char *words);
+
 #endif

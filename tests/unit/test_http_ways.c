@@ -60,6 +60,27 @@ static void environment_is_honoured_unless_told(void **state)
     unsetenv("http_proxy");
 }
 
+/* Such as one whose password has characters in it that end a URL's authority. */
+static void no_password_of_an_environments_proxy_is_told(void **state)
+{
+    static const char *const proxies[] = {"http://user:word/secret@127.0.0.1:1", "http://user:secret#word@127.0.0.1:1",
+                                          "http://user:secret@127.0.0.1:port", "foo://user:secret@127.0.0.1:1",
+                                          "http://user:secret word@127.0.0.1:1"};
+    apr_size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(proxies) / sizeof(proxies[0]); i++) {
+        http_answer_t answer;
+
+        setenv("http_proxy", proxies[i], 1);
+        answer = call_url(call_plain_client(1), "http://127.0.0.1:1/ok", CALL_PLENTY_MS, call_pool);
+        unsetenv("http_proxy");
+        call_assert_failure(answer, HTTP_FAILED_PROXY);
+        if (strstr(answer.failure_text, "secret"))
+            fail_msg("%s: %s", proxies[i], answer.failure_text);
+    }
+}
+
 static void proxy_gets_its_password(void **state)
 {
     http_settings_t settings = {.max_handles = 1, .proxy = proxy_url(), .proxy_user = "user"};
@@ -266,6 +287,7 @@ static int run(void)
     const struct CMUnitTest tests[] = {
         HTTP_TEST(proxy_is_used_in_spite_of_the_environment),
         HTTP_TEST(environment_is_honoured_unless_told),
+        HTTP_TEST(no_password_of_an_environments_proxy_is_told),
         HTTP_TEST(proxy_gets_its_password),
         HTTP_TEST(proxy_failures_are_the_proxys),
         HTTP_TEST(dropped_handshake_is_a_dropped_connection),
