@@ -16,9 +16,10 @@ static void log_problem(const transaction_t *t)
     const problem_facts_t *facts = problem_facts(result->problem);
     const certificate_facts_t *certificate = t->answer ? &t->answer->facts : &t->facts;
     const char *serial = certificate->serial;
-    log_write_as(t->log, facts->id, facts->level, "%s%s%s%s%s%s%s%s%s%s; reference %s; answered HTTP %d%s%s",
+    log_write_as(t->log, facts->id, facts->level, "%s%s%s%s%s%s%s%s%s%s%s; reference %s; answered HTTP %d%s%s",
                  facts->what, result->code ? ", code " : "", result->code ? result->code : "",
                  result->detail ? ": " : "", result->detail ? result->detail : "",
+                 intune_code_told(result->code, t->pool),
                  serial ? "; certificate serial " : "", serial ? serial : "", serial ? " of issuer " : "",
                  serial ? text_escape(t->pool, certificate->issuer, 300) : "",
                  result->request_id ? apr_pstrcat(t->pool, "; request-id ", result->request_id, NULL) : "",

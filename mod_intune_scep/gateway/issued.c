@@ -209,7 +209,8 @@ static const char *report_words(const report_t *report)
 {
     const result_t *result = report->result;
     return apr_pstrcat(report->pool, result->code ? ", code " : "", result->code ? result->code : "",
-                       result->detail ? ": " : "", result->detail ? result->detail : "", "; request-id ",
+                       result->detail ? ": " : "", result->detail ? result->detail : "",
+                       intune_code_told(result->code, report->pool), "; request-id ",
                        report->request_id ? report->request_id : "-", NULL);
 }
 

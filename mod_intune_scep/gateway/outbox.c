@@ -49,7 +49,8 @@ static void log_end(const report_t *report, const log_t *log, apr_status_t rv)
     const result_t *result = report->result;
     const char *what = report->facts ? "success" : "failure";
     const char *code = result->code ? apr_pstrcat(report->pool, ", code ", result->code, NULL) : "";
-    const char *detail = result->detail ? apr_pstrcat(report->pool, ": ", result->detail, NULL) : "";
+    const char *detail = apr_pstrcat(report->pool, result->detail ? ": " : "", result->detail ? result->detail : "",
+                                     intune_code_told(result->code, report->pool), NULL);
     const char *about = report_about(report);
     about = about ? apr_pstrcat(report->pool, " for ", about, NULL) : "";
     const char *request_id = report->request_id ? report->request_id : "-";

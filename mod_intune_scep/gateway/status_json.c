@@ -233,6 +233,7 @@ static json_object *transaction_object(maker_t *m, const status_t *status, const
     add_text(m, object, "words", status_outcome_words(record->outcome));
     add_some(m, object, "detail", record->detail);
     add_some(m, object, "code", record->code);
+    add_some(m, object, "code_meaning", intune_code_meaning(record->code));
     add_text(m, object, "reference", record->reference);
     add_some(m, object, "request_id", record->request_id);
     add_number(m, object, "http_status", record->http_status);

@@ -157,6 +157,7 @@ const char *page_outcome_class(int outcome)
 static void outcome(writer_t *w, const counters_record_t *record)
 {
     bool good = outcome_problem(record->outcome) == PROBLEM_NONE;
+    const char *meaning = intune_code_meaning(record->code);
     writer_format(w, "<td class=\"outcome %s\" data-label=Outcome><b>", page_outcome_class(record->outcome));
     writer_html_own(w, status_outcome_words(record->outcome), PAGE_TEXT);
     writer_add(w, "</b>");
@@ -164,6 +165,11 @@ static void outcome(writer_t *w, const counters_record_t *record)
         writer_add(w, " <code>");
         writer_html_own(w, record->code, PAGE_TEXT);
         writer_add(w, "</code>");
+    }
+    if (meaning) {
+        writer_add(w, "<small>");
+        writer_html_own(w, meaning, PAGE_TEXT);
+        writer_add(w, "</small>");
     }
     if (record->detail[0]) {
         writer_add(w, "<small>");

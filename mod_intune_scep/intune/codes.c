@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What Microsoft's codes mean. Intune's are those of the reference clients (microsoft/Intune-Resource-Access), Entra's
- * those that a client_credentials request meets.
+ * those that a client_credentials request meets, Graph's that of a 403.
  */
 #include "intune/intune.h"
+
+#include <apr_strings.h>
 
 #include <string.h>
 
@@ -100,6 +102,8 @@ static const struct {
     {"AADSTS700213", "No federated credential of the application has the token's subject; check it against "
                      "IntuneScepAppTokenFile."},
     {"AADSTS50034", "The account does not exist in the tenant; check IntuneScepTenant and IntuneScepAppID."},
+    {"Authorization_RequestDenied", "The application may not read where Intune's services are; grant it Graph's "
+                                    "Application.Read.All with admin consent."},
 };
 
 const char *intune_code_meaning(const char *code)
@@ -113,4 +117,15 @@ const char *intune_code_meaning(const char *code)
         }
     }
     return NULL;
+}
+
+const char *intune_code_told(const char *code, apr_pool_t *pool)
+{
+    const char *meaning = intune_code_meaning(code);
+    /* with a status that is none of success, its meaning would mislead */
+    if (meaning == NULL || strcmp(code, "Success") == 0) {
+        return "";
+    }
+    /* its full stop would stand in the middle of the line */
+    return apr_psprintf(pool, "; that means: %.*s", (int)strlen(meaning) - 1, meaning);
 }

@@ -119,7 +119,10 @@ typedef struct intune_breaker_t {
 /** For a status page: the breaker as all processes see it. Texts live in `pool`. Closed before intune_attach(). */
 void intune_breaker_state(intune_t *intune, apr_pool_t *pool, intune_breaker_t *state);
 
-/** What a code of Intune's or an AADSTS code means, in one sentence with its remedy; NULL for an unknown one. */
+/** What a code of Intune's or Graph's, or an AADSTS code, means, in one sentence with its remedy; NULL for others. */
 const char *intune_code_meaning(const char *code);
+
+/** The same within a log line, behind what has the code: "; that means: …", or "". */
+const char *intune_code_told(const char *code, apr_pool_t *pool);
 
 #endif

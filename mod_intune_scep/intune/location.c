@@ -343,9 +343,9 @@ static void renewal_failed(errand_t *errand, const char *key, const char *note)
     note_put(errand, note, RENEWAL_PAUSE);
     if (!note_present(errand, told, pool)) {
         note_put(errand, told, RENEWAL_TOLD);
-        log_write(errand->call->log, MSG_LOCATION_NOT_RENEWED, "%s%s%s: %s", problem_facts(result->problem)->what,
+        log_write(errand->call->log, MSG_LOCATION_NOT_RENEWED, "%s%s%s: %s%s", problem_facts(result->problem)->what,
                   result->code != NULL ? ", code " : "", result->code != NULL ? result->code : "",
-                  result->detail != NULL ? result->detail : "-");
+                  result->detail != NULL ? result->detail : "-", intune_code_told(result->code, pool));
     }
 }
 

@@ -26,9 +26,10 @@ static void failure_tell(errand_t *errand, const char *key, const char *scope)
         return;
     }
     note_put(errand, told, LOG_PAUSE);
-    log_write(errand->call->log, MSG_RENEWAL_FAILED, "token for %s: %s%s%s: %s", scope,
+    log_write(errand->call->log, MSG_RENEWAL_FAILED, "token for %s: %s%s%s: %s%s", scope,
               problem_facts(result->problem)->what, result->code != NULL ? ", code " : "",
-              result->code != NULL ? result->code : "", result->detail != NULL ? result->detail : "-");
+              result->code != NULL ? result->code : "", result->detail != NULL ? result->detail : "-",
+              intune_code_told(result->code, pool));
 }
 
 /** The next try, of any process, comes sooner as the old token's end draws near. */

@@ -149,7 +149,6 @@ static apr_status_t refusal_tell(errand_t *errand, const exchange_t *exchange, c
     const http_answer_t *answer = &exchange->answer;
     bytes_t error = {NULL, 0};
     bytes_t description = {NULL, 0};
-    const char *meaning = NULL;
 
     if (answer->failure != HTTP_OK) {
         return errand_fail(errand, PROBLEM_TOKEN_UNAVAILABLE, NULL, answer->retry_after,
@@ -157,16 +156,11 @@ static apr_status_t refusal_tell(errand_t *errand, const exchange_t *exchange, c
     }
     if ((answer->status == 400 || answer->status == 401) && json_text(exchange->json, "error", &error)) {
         json_text(exchange->json, "error_description", &description);
-        /* its full stop would stand in the middle of the line */
-        meaning = intune_code_meaning(exchange->code);
         return errand_fail(
             errand, PROBLEM_TOKEN_REFUSED, exchange->code, answer->retry_after,
-            apr_psprintf(pool, "token for %s with the credential of %s%s: %s, %s: %s%s%.*s", scope,
-                         credential->directive, credential->about, exchange->outcome,
-                         exchange_text(exchange, error, 64, pool),
-                         exchange_text(exchange, description, DESCRIPTION_MAX, pool),
-                         meaning != NULL ? "; that means: " : "", meaning != NULL ? (int)strlen(meaning) - 1 : 0,
-                         meaning != NULL ? meaning : ""));
+            apr_psprintf(pool, "token for %s with the credential of %s%s: %s, %s: %s", scope, credential->directive,
+                         credential->about, exchange->outcome, exchange_text(exchange, error, 64, pool),
+                         exchange_text(exchange, description, DESCRIPTION_MAX, pool)));
     }
     return errand_fail(errand, PROBLEM_TOKEN_UNAVAILABLE, exchange->code, answer->retry_after,
                        apr_psprintf(pool, "token for %s: %s%s", scope, exchange->outcome,

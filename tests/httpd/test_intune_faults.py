@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever Microsoft answers but Success: no request reaches the CA, and device and log get the right answer."""
+import re
+
 import pytest
 
-from harness import check, client, pki, system
+from harness import check, client, pki, place, system
 
 CODES = """
     Unknown CertificateRequestDecodingFailed ChallengePasswordMissing ChallengeDeserializationError
@@ -12,6 +14,9 @@ CODES = """
     SigningCertThumbprintMismatch ScepProfileNoLongerTargetedToTheClient SignatureValidationFailed
     BadCertificateRequestIdInChallenge BadDeviceIdInChallenge BadUserIdInChallenge InventedInTheFuture success SUCCESS
     """.split() + ["Success ", ""]
+
+# As docs/error-codes.md has them, which is made from the code's table; without the full stop.
+MEANINGS = dict(re.findall(r"^\| `(\w+)` \| (.*)\. \|$", (place.TREE / "docs/error-codes.md").read_text(), re.M))
 
 # name: (fault of validateRequest, the problem)
 FAULTS = {
@@ -104,7 +109,10 @@ def test_code(site, gateway, at, devices, code):
     site.microsoft.fail("validate", "code", code=code, description="Ein Grund\nmit Umbruch")
     refused_by_microsoft(site, gateway, message, 1100, code.strip())
     (request_id,) = request_ids(site, "validate")
-    assert gateway.lines(rf"ISCEP1100: \[{message.transaction}\].*{request_id}")
+    (line,) = gateway.lines(rf"ISCEP1100: \[{message.transaction}\].*{request_id}")
+    meaning = MEANINGS.get(code)
+    assert ("that means" in line) == bool(meaning)
+    assert not meaning or f"; that means: {meaning}; request-id" in line
 
 
 @pytest.mark.parametrize("number, name", enumerate(FAULTS), ids=list(FAULTS))

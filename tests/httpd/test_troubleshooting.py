@@ -10,6 +10,7 @@ import pytest
 from harness import check, client, device, pki, place, system, wait
 
 PAGE = place.TREE / "docs/troubleshooting.md"
+GRAPH_403 = '{"error": {"code": "Authorization_RequestDenied", "message": "Insufficient privileges to complete the operation."}}'
 SMALL_LINE = "LimitRequestLine 8190\n"
 
 
@@ -203,7 +204,7 @@ STORIES = {
     "The request comes too late": late,
     "The application key has expired": microsoft("token", "aadsts", aadsts=7000222),
     "Intune does not accept the application": microsoft("validate", "status", status=403),
-    "Graph does not tell where the service is": microsoft("endpoints", "status", status=403),
+    "Graph does not tell where the service is": microsoft("endpoints", "status", status=403, body=GRAPH_403),
     "Entra cannot be reached": no_way_to_microsoft,
     "Intune does not answer in time": microsoft("validate", "slow", {"Timeout": 1}, seconds=3),
     "Microsoft has an outage": breaker,

@@ -34,6 +34,7 @@ VALUES = {
     "HEALTH": "words of journal, breaker, expiry, outbox, ca",
     "SECRET": "`file:PATH`, `exec:COMMAND`, `env:NAME` or the secret itself",
 }
+GRAPH = "`Authorization_"
 Setting = collections.namedtuple("Setting", "name scope kind low high default help")
 Line = collections.namedtuple("Line", "id level meaning remedy")
 Problem = collections.namedtuple("Problem", "id level http fail_info hresult what remedy")
@@ -202,9 +203,10 @@ def generated():
              f"`0x{one.hresult:08X}`" if one.hresult else "") for one in problems)),
         ("log-messages.md", "repeats"): textwrap.fill(", ".join(f"ISCEP{number:04}" for number in load_repeated()) + ".", 120),
         ("error-codes.md", "intune"): table(("code", "meaning and remedy"),
-                                            (row for row in code_rows if not row[0].startswith("`AADSTS"))),
+                                            (row for row in code_rows if not row[0].startswith(("`AADSTS", GRAPH)))),
         ("error-codes.md", "entra"): table(("code", "meaning and remedy"),
                                            (row for row in code_rows if row[0].startswith("`AADSTS"))),
+        ("error-codes.md", "graph"): table(("code", "meaning and remedy"), (row for row in code_rows if row[0].startswith(GRAPH))),
         ("error-codes.md", "hresults"): hresult_table(problems),
         ("status.md", "metrics"): table(("metric", "type", "labels", "meaning"),
                                         ((f"`{name}`", kind, labels, text) for name, kind, labels, text in load_metrics())),

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "intune/intune.h"
 
+#include <apr_general.h>
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -56,6 +58,7 @@ static const char *const known[] = {
     "AADSTS700212",
     "AADSTS700213",
     "AADSTS50034",
+    "Authorization_RequestDenied",
 };
 
 enum { KNOWN = sizeof(known) / sizeof(known[0]) };
@@ -92,11 +95,28 @@ static void fail_unknown_codes_have_no_meaning(void **state)
     }
 }
 
+static void ok_told_within_a_line(void **state)
+{
+    apr_pool_t *pool = NULL;
+    (void)state;
+    apr_initialize();
+    apr_pool_create(&pool, NULL);
+    assert_string_equal(intune_code_told("KeyLengthMismatch", pool),
+                        "; that means: The key's length is not what the profile demands; check the profile's key size");
+    /* with a status of failure "Success" means nothing */
+    assert_string_equal(intune_code_told("Success", pool), "");
+    assert_string_equal(intune_code_told("NeverHeardOf", pool), "");
+    assert_string_equal(intune_code_told(NULL, pool), "");
+    apr_pool_destroy(pool);
+    apr_terminate();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ok_each_code_has_one_sentence_of_its_own),
         cmocka_unit_test(fail_unknown_codes_have_no_meaning),
+        cmocka_unit_test(ok_told_within_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

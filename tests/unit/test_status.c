@@ -57,6 +57,9 @@ static void ended(run_t *run, const char *transaction, const char *subject, int 
     record.outcome = outcome;
     record.http_status = 200;
     record.whole = 5000;
+    if (outcome == outcome_of_problem(PROBLEM_INTUNE_REFUSED)) {
+        apr_cpystrn(record.code, "ChallengeExpired", sizeof(record.code));
+    }
     apr_cpystrn(record.transaction, transaction, sizeof(record.transaction));
     apr_cpystrn(record.subject, subject, sizeof(record.subject));
     apr_cpystrn(record.serial, "0A1B", sizeof(record.serial));
@@ -261,6 +264,11 @@ static void json_is_faithful(void **state)
     const char *subject = json_object_get_string(at(json, "transactions.1.subject"));
     assert_memory_equal(subject, HOSTILE, strlen("<script>alert(1)</script>&amp;'\" \\ \x1b[31m \xc3\xa4 \xe2\x80\xae "));
     assert_string_equal(json_object_get_string(at(json, "transactions.0.outcome")), "INTUNE_REFUSED");
+    assert_string_equal(json_object_get_string(at(json, "transactions.0.code_meaning")),
+                        intune_code_meaning("ChallengeExpired"));
+    assert_null(at(json, "transactions.1.code_meaning"));
+    const char *page = status_page(look(&run), run.pool);
+    assert_non_null(strstr(page, "</code><small>The challenge is older than Intune allows"));
     assert_string_equal(json_object_get_string(at(json, "transactions.1.location")),
                         json_object_get_string(at(json, "locations.0.name")));
     assert_int_equal(json_object_get_int(at(json, "locations.0.outcomes.enrolled")), 1);
