@@ -113,7 +113,11 @@ static apr_status_t list_read(errand_t *errand, const exchange_t *exchange, cons
     struct json_object *entry = entry_find(exchange->json, &listed);
 
     if (!listed) {
-        return unavailable(errand, exchange, "Graph's answer is not a list of endpoints");
+        return unavailable(errand, exchange,
+                           apr_psprintf(pool,
+                                        "Graph's answer is not a list of endpoints in strict application/json: %s, "
+                                        "Content-Type \"%s\"",
+                                        exchange->outcome, exchange->answer.content_type));
     }
     if (entry == NULL) {
         return unavailable(errand, exchange,

@@ -163,8 +163,9 @@ static apr_status_t refusal_tell(errand_t *errand, const exchange_t *exchange, c
                          exchange_text(exchange, description, DESCRIPTION_MAX, pool)));
     }
     return errand_fail(errand, PROBLEM_TOKEN_UNAVAILABLE, exchange->code, answer->retry_after,
-                       apr_psprintf(pool, "token for %s: %s%s", scope, exchange->outcome,
-                                    answer->status / 100 == 2 ? " without an access_token" : ""));
+                       apr_psprintf(pool, "token for %s: %s%s, Content-Type \"%s\"", scope, exchange->outcome,
+                                    answer->status / 100 == 2 ? " without an access_token in strict application/json" : "",
+                                    answer->content_type));
 }
 
 static apr_status_t token_ask(errand_t *errand, const char *scope, const credential_t *credential,
