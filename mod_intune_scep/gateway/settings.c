@@ -162,6 +162,7 @@ static bool is_loopback(const apr_uri_t *uri)
 }
 
 static const char *check_PROXY(const setting_facts_t *facts, const char *value, apr_pool_t *pool);
+static const char *check_BACKEND_URL(const setting_facts_t *facts, const char *value, apr_pool_t *pool);
 
 /* apr_uri_parse() makes 1234 of 66770. */
 static bool is_port(const char *text)
@@ -171,21 +172,35 @@ static bool is_port(const char *text)
     return apr_isdigit(*text) && !*end && port > 0 && port <= 65535;
 }
 
+/* Where a password has / ? or # in it, "@" comes late, and the URL is none: what may hold one is not repeated. */
+static const char *url_must(const setting_facts_t *facts, const char *what, const char *value, apr_pool_t *pool)
+{
+    return strchr(value, '@') ? apr_psprintf(pool, "%s must %s", facts->name, what)
+                              : apr_psprintf(pool, "%s must %s, not \"%s\"", facts->name, what, value);
+}
+
 static const char *check_url(const setting_facts_t *facts, const char *value, apr_pool_t *pool, apr_uri_t *uri)
 {
-    if (apr_uri_parse(pool, value, uri) || !uri->scheme || !uri->hostname || !*uri->hostname) {
-        return apr_psprintf(pool, "%s must be a URL with scheme and host, not \"%s\"", facts->name, value);
-    }
-    if (uri->user || uri->password) {
-        bool proxy = facts->check == check_PROXY;
+    static const char HOST[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:";
+    bool proxy = facts->check == check_PROXY;
+    bool parsed = !apr_uri_parse(pool, value, uri) && uri->scheme && uri->hostname && *uri->hostname;
+    if ((parsed && (uri->user || uri->password)) || (strchr(value, '@') && (!parsed || proxy))) {
         return apr_psprintf(pool, "%s must be a URL without user and password%s", facts->name,
                             proxy ? ": see IntuneScepHTTPProxyUser and IntuneScepHTTPProxyPassword" : "");
     }
+    if (!parsed) {
+        return url_must(facts, proxy ? "be a URL with scheme and host, or none" : "be a URL with scheme and host", value,
+                        pool);
+    }
+    /* libcurl calls all others, and takes nothing else for a name. */
+    if (facts->check != check_BACKEND_URL && uri->hostname[strspn(uri->hostname, HOST)]) {
+        return url_must(facts, "name its host in ASCII letters and digits (xn--...)", value, pool);
+    }
     if (uri->query || uri->fragment) {
-        return apr_psprintf(pool, "%s must be a URL without query and fragment, not \"%s\"", facts->name, value);
+        return url_must(facts, "be a URL without query and fragment", value, pool);
     }
     if (uri->port_str && *uri->port_str && !is_port(uri->port_str)) {
-        return apr_psprintf(pool, "%s must be a URL with a port from 1 to 65535, not \"%s\"", facts->name, value);
+        return url_must(facts, "be a URL with a port from 1 to 65535", value, pool);
     }
     for (const char *c = value; *c; c++) {
         if (apr_iscntrl(*c) || apr_isspace(*c)) {
@@ -199,17 +214,10 @@ static const char *check_MICROSOFT_URL(const setting_facts_t *facts, const char 
 {
     apr_uri_t uri;
     const char *wrong = check_url(facts, value, pool, &uri);
-    if (wrong) {
+    if (wrong || !apr_cstr_casecmp(uri.scheme, "https") || (!apr_cstr_casecmp(uri.scheme, "http") && is_loopback(&uri))) {
         return wrong;
     }
-    if (!apr_cstr_casecmp(uri.scheme, "https")) {
-        return NULL;
-    }
-    if (!apr_cstr_casecmp(uri.scheme, "http") && is_loopback(&uri)) {
-        return NULL;
-    }
-    return apr_psprintf(pool, "%s must be an https:// URL (http:// is for loopback only), not \"%s\"", facts->name,
-                        value);
+    return url_must(facts, "be an https:// URL (http:// is for loopback only)", value, pool);
 }
 
 static const char *check_PROXY(const setting_facts_t *facts, const char *value, apr_pool_t *pool)
@@ -220,8 +228,7 @@ static const char *check_PROXY(const setting_facts_t *facts, const char *value, 
     }
     const char *wrong = check_url(facts, value, pool, &uri);
     if (!wrong && apr_cstr_casecmp(uri.scheme, "http") && apr_cstr_casecmp(uri.scheme, "https")) {
-        wrong =
-            apr_psprintf(pool, "%s must be an http:// or https:// URL, or none, not \"%s\"", facts->name, value);
+        wrong = url_must(facts, "be an http:// or https:// URL, or none", value, pool);
     }
     return wrong;
 }
@@ -235,8 +242,7 @@ static const char *check_BACKEND_URL(const setting_facts_t *facts, const char *v
     }
     if (apr_cstr_casecmp(uri.scheme, "http") && apr_cstr_casecmp(uri.scheme, "https") &&
         apr_cstr_casecmp(uri.scheme, "balancer")) {
-        return apr_psprintf(pool, "%s must begin with http://, https:// or balancer://, not \"%s\"", facts->name,
-                            value);
+        return url_must(facts, "begin with http://, https:// or balancer://", value, pool);
     }
     return NULL;
 }

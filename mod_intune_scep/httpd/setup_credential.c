@@ -61,12 +61,31 @@ static void warn_of_command(const settings_t *settings, setting_id_t id, const c
     }
 }
 
+/* A forgotten or capitalized "file:" would make the path itself the secret, which Microsoft or a proxy then refuses. */
+static bool is_mistaken(const char *literal)
+{
+    static const char *const WORDS[] = {"file:", "exec:", "env:"};
+    struct stat facts;
+    for (size_t i = 0; i < sizeof(WORDS) / sizeof(WORDS[0]); i++) {
+        if (!strncasecmp(literal, WORDS[i], strlen(WORDS[i]))) {
+            return true;
+        }
+    }
+    return *literal == '/' && !stat(literal, &facts);
+}
+
 const char *setup_secret(secret_source_t **source, const settings_t *settings, setting_id_t id, server_rec *server,
                          apr_pool_t *pool)
 {
     const char *specification = setting_text(settings, id);
     const char *message = NULL;
     const char *path = NULL;
+    if (secret_is_literal(specification) && is_mistaken(specification)) {
+        return at(settings, id,
+                  "this would be the secret itself, but looks like the place of one: a file is given as file:PATH, a "
+                  "command as exec:COMMAND, a variable as env:NAME, in small letters",
+                  pool);
+    }
     if (!strncmp(specification, "file:", 5)) {
         path = ap_server_root_relative(pool, specification + 5);
         specification = path ? apr_pstrcat(pool, "file:", path, NULL) : specification;

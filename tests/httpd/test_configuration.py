@@ -90,7 +90,7 @@ WRONG_VALUES = {
     "Cloud": ["Public", "mars", '""'],
     "Authority": ["login.microsoftonline.com", "ftp://login.microsoftonline.com/", "http://login.microsoftonline.com/",
                   "http://127.0.0.1.example.com/", "https:///", '"https://a b/"',
-                  "https://user:secret@login.example.com/"],
+                  "https://user:secret@login.example.com/", "https://login.microsoft%20online.com/", "https://lögin.example/"],
     "GraphURL": ["http://graph.microsoft.com/"],
     "HTTPProxy": ["proxy.example.com:3128", "socks5://proxy.example.com:1080", "None", '""',
                   "http://user:secret@proxy.example.com/"],
@@ -167,6 +167,13 @@ def test_app_key_command_that_fails(site, refused, command):
     """Its arguments are not shown: one of them may be a secret."""
     sentence = refused(Gateway([site.profile("/scep", AppKey=f'"exec:{command} AppKey~argument"')]), "IntuneScepAppKey", command)
     assert "AppKey~argument" not in sentence
+
+
+@pytest.mark.parametrize("key", ["/etc/hostname", "FILE:/nowhere/app.key", '"Exec:/bin/cat x"', "Env:KEY"])
+def test_app_key_that_is_the_place_of_one(site, refused, key):
+    """Without its word, in small letters, the path would be the key."""
+    sentence = refused(Gateway([site.profile("/scep", AppKey=key)]), "IntuneScepAppKey", "file:PATH")
+    assert key.strip('"') not in sentence
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o660], ids=oct)
@@ -264,9 +271,18 @@ def test_proxy_mistake(site, refused, name):
     assert "Proxy~secret" not in sentence
 
 
-def test_password_in_the_proxys_url_is_not_shown(site, refused):
-    gateway = Gateway([site.profile("/scep", HTTPProxy="http://user:Proxy~secret@127.0.0.1:9/")])
-    assert "Proxy~secret" not in refused(gateway, "IntuneScepHTTPProxy", "IntuneScepHTTPProxyPassword")
+@pytest.mark.parametrize("password", ["Proxy~secret", '"se cret"', "se/cret", "se#cret", "se?cret", "1/cret", "se@cret", "1?cret"])
+def test_password_in_the_proxys_url_is_not_shown(site, refused, password):
+    """Not even one with characters that end a URL's authority."""
+    quote = '"' if password[0] == '"' else ""
+    gateway = Gateway([site.profile("/scep", HTTPProxy=f"{quote}http://user:{password.strip(quote)}@127.0.0.1:9/{quote}")])
+    assert "cret" not in refused(gateway, "IntuneScepHTTPProxy", "IntuneScepHTTPProxyPassword")
+
+
+@pytest.mark.parametrize("directive", ["Authority", "Backend"])
+def test_password_in_another_url_is_not_shown(site, refused, directive):
+    gateway = Gateway([site.profile("/scep", **{directive: "https://user:se/cret@ca.example.com/"})])
+    assert "cret" not in refused(gateway, f"IntuneScep{directive}", "without user and password")
 
 
 def test_none_needs_not_take_credentials_back(site, start_gateway, devices):
