@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,8 +15,33 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { COMMAND_SHOWN = 512, DESCRIPTORS_MAX = 65536, FIRST_FREE = 3, NO_EXEC = 127 };
+enum { COMMAND_SHOWN = 512, DESCRIPTORS_MAX = 65536, FIRST_FREE = 3, NO_EXEC = 127, GROUPS_MOST = 64 };
 static const apr_interval_time_t WAIT_STEP = 10 * 1000;
+
+/* Set while the server starts, with one thread. */
+static struct {
+    bool is_known;
+    uid_t user;
+    gid_t group;
+    gid_t groups[GROUPS_MOST];
+    int count;
+} server;
+
+void command_server_user(uid_t user, gid_t group, const char *name)
+{
+    server.is_known = user != (uid_t)-1;
+    server.user = user;
+    server.group = server.groups[0] = group;
+    server.count = GROUPS_MOST;
+    if (!name || getgrouplist(name, group, server.groups, &server.count) < 0) {
+        server.count = 1;
+    }
+}
+
+static bool is_for_server(void)
+{
+    return server.is_known && geteuid() == 0;
+}
 
 /* The child's side, made before the fork: all descriptors are above the standard three and are closed by an exec. */
 typedef struct child_t {
@@ -101,6 +127,12 @@ static void close_above(int first)
     }
 }
 
+static bool become_server(void)
+{
+    return !is_for_server() ||
+           (!setgroups((size_t)server.count, server.groups) && !setgid(server.group) && !setuid(server.user));
+}
+
 /* Handlers of the server are gone with the exec, but what it ignores would stay ignored. */
 static void reset_signals(void)
 {
@@ -127,7 +159,9 @@ __attribute__((noreturn)) static void child_main(const child_t *child)
         (report == FIRST_FREE || dup3(report, FIRST_FREE, O_CLOEXEC) >= 0)) {
         report = FIRST_FREE;
         close_above(FIRST_FREE + 1);
-        execve(child->words[0], child->words, environment);
+        if (become_server()) {
+            execve(child->words[0], child->words, environment);
+        }
     }
     code = errno;
     ssize_t told = write(report, &code, sizeof(code));
@@ -277,6 +311,11 @@ static const char *limit_text(apr_interval_time_t limit, apr_pool_t *pool)
                                      : apr_psprintf(pool, "%d milliseconds", (int)apr_time_as_msec(limit));
 }
 
+static const char *by_whom(void)
+{
+    return is_for_server() ? " by the server's user" : "";
+}
+
 static const char *complaint(const command_t *command, const char *shown, apr_status_t rv, apr_pool_t *pool)
 {
     char reason[128];
@@ -286,7 +325,8 @@ static const char *complaint(const command_t *command, const char *shown, apr_st
     if (APR_STATUS_IS_INCOMPLETE(rv)) {
         return apr_psprintf(pool, "the command %s wrote more than %" APR_SIZE_T_FMT " bytes", shown, command->room);
     }
-    return apr_psprintf(pool, "the command %s could not be run: %s", shown, apr_strerror(rv, reason, sizeof(reason)));
+    return apr_psprintf(pool, "the command %s could not be run%s: %s", shown, by_whom(),
+                        apr_strerror(rv, reason, sizeof(reason)));
 }
 
 const char *command_shown(const char *text, apr_pool_t *pool)
@@ -323,7 +363,8 @@ apr_status_t command_run(command_t *command, apr_pool_t *pool, const char **mess
     }
     if (!WIFEXITED(status) || WEXITSTATUS(status)) {
         *message =
-            apr_psprintf(pool, "the command %s failed with %s %d", shown, WIFEXITED(status) ? "exit code" : "signal",
+            apr_psprintf(pool, "the command %s%s failed with %s %d", shown, *by_whom() ? ", run by the server's user," : "",
+                         WIFEXITED(status) ? "exit code" : "signal",
                          WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
         return APR_EGENERAL;
     }

@@ -4,7 +4,8 @@
  *
  * Any thread may run one, also of a server with many: between fork and exec the child does nothing that could wait for
  * another thread's lock. The command gets a bare environment (PATH), no descriptor of ours but the server's error
- * output, no blocked or ignored signal, and a process group of its own, which is killed at the limit.
+ * output, no blocked or ignored signal, and a process group of its own, which is killed at the limit. What root runs is
+ * run by the server's user, where that is known.
  */
 #ifndef ISCEP_BASE_COMMAND_H
 #define ISCEP_BASE_COMMAND_H
@@ -14,6 +15,7 @@
 #include <apr_errno.h>
 #include <apr_pools.h>
 #include <apr_time.h>
+#include <sys/types.h>
 
 typedef struct command_t {
     const char *text;          /**< words, split at spaces; the first is an absolute path */
@@ -24,6 +26,12 @@ typedef struct command_t {
     apr_size_t len;            /**< set: how much it wrote */
     apr_interval_time_t limit; /**< from its start until its output, if wanted, and itself have ended */
 } command_t;
+
+/**
+ * Where root starts the server: as whom commands are run from now on. `name` is for the user's further groups, or NULL. Before
+ * there are threads.
+ */
+void command_server_user(uid_t user, gid_t group, const char *name);
 
 /** A command for people: the program only, since there may be secrets among its arguments. */
 const char *command_shown(const char *text, apr_pool_t *pool);

@@ -3,6 +3,7 @@
 #include "ctl/check.h"
 
 #include "base/clock.h"
+#include "base/command.h"
 #include "base/json.h"
 #include "base/text.h"
 
@@ -132,6 +133,7 @@ static void say_server_user(const conf_t *conf, apr_pool_t *pool)
     apr_gid_t group = 0;
     if (conf && conf->user && !apr_uid_get(&user, &group, conf->user, pool)) {
         secret_server_user(user);
+        command_server_user(user, group, conf->user);
     }
 }
 

@@ -3,6 +3,7 @@
 #include "setup.h"
 
 #include "base/clock.h"
+#include "base/command.h"
 
 #include <apr_fnmatch.h>
 #include <apr_hash.h>
@@ -350,6 +351,7 @@ int setup_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     setup_t setup = {.pool = pconf, .scratch = ptemp, .main_server = main_server, .server = main_server};
     (void)plog;
     secret_server_user(ap_unixd_config.user_id);
+    command_server_user(ap_unixd_config.user_id, ap_unixd_config.group_id, ap_unixd_config.user_name);
     result_t *result = result_make(pconf);
     setup.gateway = apr_pcalloc(pconf, sizeof(*setup.gateway));
     setup.gateway->pool = pconf;

@@ -49,18 +49,6 @@ static void warn_of_literal(const settings_t *settings, setting_id_t id, server_
     }
 }
 
-/* It runs again when Microsoft refuses what it gave, and then the server's user runs it. */
-static void warn_of_command(const settings_t *settings, setting_id_t id, const char *command, server_rec *server,
-                            apr_pool_t *pool)
-{
-    const char *program = apr_pstrmemdup(pool, command, strcspn(command, " "));
-    if (is_time_to_warn() && !setup_server_can(program, X_OK)) {
-        ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
-                     "ISCEP0532: %s: the server's user may not run %s: a rotated key needs a restart",
-                     setting_place(settings, id, pool), program);
-    }
-}
-
 /* A forgotten or capitalized "file:" would make the path itself the secret, which Microsoft or a proxy then refuses. */
 static bool is_mistaken(const char *literal)
 {
@@ -98,8 +86,6 @@ const char *setup_secret(secret_source_t **source, const settings_t *settings, s
     }
     if (secret_is_literal(specification)) {
         warn_of_literal(settings, id, server, pool);
-    } else if (!strncmp(specification, "exec:", 5)) {
-        warn_of_command(settings, id, specification + 5, server, pool);
     }
     return NULL;
 }

@@ -296,7 +296,7 @@ def test_no_form_shows_a_secret(site, start, devices):
     profile = site.profile("/scep", tenant=tenant, AppKey=tenant["secret"], HTTPProxyUser="proxy-user", HTTPProxy="http://127.0.0.1:1",
                            HTTPProxyPassword="Proxy~secret-password", Retries=0, Timeout=2)
     plain = site.profile("/plain", AppKey='"exec:/bin/echo Argument~secret"')
-    gateway = start([profile, plain], modules=["status"], allow=["ISCEP0531", "ISCEP0532"],
+    gateway = start([profile, plain], modules=["status"], allow=["ISCEP0531"],
                     server='IntuneScepStateKey "State~secret-key-of-more-than-32-bytes"\n'
                     'IntuneScepEventCommand "/bin/true https://hook.example/Hook~secret"\n',
                     after='<Location "/server-status">\nSetHandler server-status\n</Location>\n')

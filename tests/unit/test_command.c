@@ -335,6 +335,22 @@ static int end(void **state)
 
 #define COMMAND_TEST(function) cmocka_unit_test_setup_teardown(function, begin, end)
 
+static void ok_root_runs_it_as_the_servers_user(void **state)
+{
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("SKIP ok_root_runs_it_as_the_servers_user: only root can become somebody else\n");
+        skip();
+    }
+    command_server_user(65534, 65533, NULL);
+    assert_gives("/usr/bin/id -u", NULL, "", "65534\n");
+    assert_gives("/usr/bin/id -G", NULL, "", "65533\n");
+    assert_fails("/root", "could not be run by the server's user: ");
+    assert_fails("/bin/false", "run by the server's user, failed with exit code 1");
+    command_server_user((uid_t)-1, (gid_t)-1, NULL);
+    assert_gives("/usr/bin/id -u", NULL, "", "0\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -348,6 +364,7 @@ int main(void)
         COMMAND_TEST(ok_without_standard_descriptors),
         COMMAND_TEST(ok_many_threads),
         COMMAND_TEST(ok_nothing_is_left_open),
+        COMMAND_TEST(ok_root_runs_it_as_the_servers_user),
     };
     int failed;
 
