@@ -28,7 +28,10 @@ static bool status_may_pass(int status)
     return status == 408 || status == 429 || status / 100 == 5;
 }
 
-/** The same call may go well in a moment. A wrong certificate or a proxy that says no will not mend itself. */
+/**
+ * The same call may go well in a moment. A wrong certificate or a proxy that says no will not mend itself, but one that is away,
+ * or does not get through, may.
+ */
 static bool may_pass(const http_answer_t *answer)
 {
     switch (answer->failure) {
@@ -39,6 +42,8 @@ static bool may_pass(const http_answer_t *answer)
     case HTTP_FAILED_TIMEOUT:
     case HTTP_FAILED_DROPPED:
         return true;
+    case HTTP_FAILED_PROXY:
+        return answer->tunnel_status == 0 || status_may_pass(answer->tunnel_status);
     default:
         return false;
     }

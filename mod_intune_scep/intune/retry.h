@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Calls that are made once more. What may pass: name not resolved, no connection, time-out, dropped, HTTP 408, 429 and
- * 5xx. The pauses grow (200 ms, 400 ms …, a quarter more or less), honour Retry-After, and fit in the errand's one
- * budget.
+ * 5xx, of a proxy too. The pauses grow (200 ms, 400 ms …, a quarter more or less), honour Retry-After, and fit in the
+ * errand's one budget.
  */
 #ifndef ISCEP_INTUNE_RETRY_H
 #define ISCEP_INTUNE_RETRY_H

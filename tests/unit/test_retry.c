@@ -190,6 +190,16 @@ static void a_refused_connection_is_looked_up_first(void **state)
     assert_int_equal(bed_logged(bed, "connection refused"), 3 + 2 + 0);
 }
 
+static void a_proxy_that_is_away_is_tried_again(void **state)
+{
+    bed_t *bed = *state;
+    bed->settings.http.proxy = apr_psprintf(bed->pool, "http://127.0.0.1:%d", fixture_closed_port());
+    retries(bed, 2);
+    assert_int_not_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(bed->result->problem, PROBLEM_TOKEN_UNAVAILABLE);
+    assert_int_equal(bed_logged(bed, "Entra token: proxy failed; tried again"), 2);
+}
+
 static void *APR_THREAD_FUNC stop_soon(apr_thread_t *thread, void *baton)
 {
     bed_t *bed = baton;
@@ -273,6 +283,7 @@ int main(void)
         BED_TEST(a_time_out_takes_the_whole_budget),
         BED_TEST(entra_and_graph_are_tried_again),
         BED_TEST(a_refused_connection_is_looked_up_first),
+        BED_TEST(a_proxy_that_is_away_is_tried_again),
         BED_TEST(a_process_that_ends_waits_no_more),
         BED_TEST(a_clock_set_back_prolongs_nothing),
         BED_TEST(the_background_does_not_try_again),
