@@ -348,6 +348,29 @@ static void set_tls(CURL *handle, const http_settings_t *settings, CURLcode *cod
     }
 }
 
+/* libcurl takes "%41" in them for "A": of its options once more with each connection, of a URL once. */
+static void set_proxy_user(CURL *handle, const http_settings_t *settings, apr_pool_t *scratch, CURLcode *code)
+{
+    const char *password = secret_reveal(secret_source_read(settings->proxy_password, scratch));
+    char *user = curl_easy_escape(handle, settings->proxy_user, 0), *escaped = curl_easy_escape(handle, password, 0);
+    const char *host = settings->proxy ? strstr(settings->proxy, "://") : NULL, *url;
+
+    if ((!user || !escaped) && *code == CURLE_OK)
+        *code = CURLE_OUT_OF_MEMORY;
+    if (*code == CURLE_OK && host) {
+        url = apr_psprintf(scratch, "%.*s://%s:%s@%s", (int)(host - settings->proxy), settings->proxy, user, escaped,
+                           host + 3);
+        secret_guard(scratch, url, strlen(url));
+        set_text(handle, CURLOPT_PROXY, url, code);
+    } else {
+        set_text(handle, CURLOPT_PROXYUSERNAME, user, code);
+        set_text(handle, CURLOPT_PROXYPASSWORD, escaped, code);
+    }
+    OPENSSL_cleanse(escaped, escaped ? strlen(escaped) : 0);
+    curl_free(escaped);
+    curl_free(user);
+}
+
 static void set_proxy(CURL *handle, const http_settings_t *settings, apr_pool_t *scratch, CURLcode *code)
 {
     set_number(handle, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L, code);
@@ -362,14 +385,11 @@ static void set_proxy(CURL *handle, const http_settings_t *settings, apr_pool_t 
         /* The environment's exceptions belong to the environment's proxies. */
         set_text(handle, CURLOPT_NOPROXY, "", code);
     }
-    if (settings->proxy_user) {
+    if (settings->proxy_user && settings->proxy_password) {
         /* Not Negotiate: curl would prefer it, and it takes no user and password but the process's own tickets. */
         set_number(handle, CURLOPT_PROXYAUTH, (long)(CURLAUTH_BASIC | CURLAUTH_DIGEST | CURLAUTH_NTLM), code);
-        set_text(handle, CURLOPT_PROXYUSERNAME, settings->proxy_user, code);
+        set_proxy_user(handle, settings, scratch, code);
     }
-    if (settings->proxy_user && settings->proxy_password)
-        set_text(handle, CURLOPT_PROXYPASSWORD, secret_reveal(secret_source_read(settings->proxy_password, scratch)),
-                 code);
 }
 
 static void add_header(call_t *call, const char *header, CURLcode *code)
@@ -465,25 +485,6 @@ static void answer_fill(call_t *call, http_answer_t *answer, apr_pool_t *pool)
     }
 }
 
-/* The name was resolved, and then nobody answered; through a proxy it may be the proxy. */
-static bool is_unconnected(CURL *handle, const http_settings_t *settings)
-{
-    curl_off_t resolved = 0, connected = 0, sent = 0;
-
-    curl_easy_getinfo(handle, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
-    curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME_T, &connected);
-    curl_easy_getinfo(handle, CURLINFO_PRETRANSFER_TIME_T, &sent);
-    return resolved > 0 && connected == 0 && sent == 0 && !(settings->proxy && *settings->proxy);
-}
-
-static int tunnel_status(CURL *handle)
-{
-    long status = 0;
-
-    curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &status);
-    return (int)status;
-}
-
 /* As curl_easy_perform() does it, over the connections that are kept. */
 static CURLcode transfer(const call_t *call)
 {
@@ -545,9 +546,9 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
         answer->failure_text =
             text_escape(pool, call->words[0] ? http_failure_words(call->words) : curl_easy_strerror(code), 256);
     if (failure == HTTP_FAILED_TIMEOUT)
-        answer->unconnected = is_unconnected(call->handle, &call->client->settings);
+        http_failure_late(call->handle, &call->client->settings, answer, pool);
     if (failure == HTTP_FAILED_PROXY)
-        answer->tunnel_status = tunnel_status(call->handle);
+        answer->tunnel_status = http_failure_tunnel(call->handle);
     if (failure != HTTP_OK)
         return failure;
     answer_fill(call, answer, pool);

@@ -2,6 +2,7 @@
 /* From curl's codes and words to the few failures that make a difference, and what helps against each. */
 #include "base/http_internal.h"
 
+#include <apr_strings.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -206,4 +207,27 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
     if (code == CURLE_OUT_OF_MEMORY && sent_after > 0)
         return HTTP_FAILED_TOO_LARGE;
     return failure;
+}
+
+int http_failure_tunnel(CURL *handle)
+{
+    long status = 0;
+
+    curl_easy_getinfo(handle, CURLINFO_HTTP_CONNECTCODE, &status);
+    return (int)status;
+}
+
+void http_failure_late(CURL *handle, const http_settings_t *settings, http_answer_t *answer, apr_pool_t *pool)
+{
+    curl_off_t resolved = 0, connected = 0, sent = 0;
+    bool proxy = settings->proxy && *settings->proxy;
+
+    curl_easy_getinfo(handle, CURLINFO_NAMELOOKUP_TIME_T, &resolved);
+    curl_easy_getinfo(handle, CURLINFO_CONNECT_TIME_T, &connected);
+    curl_easy_getinfo(handle, CURLINFO_PRETRANSFER_TIME_T, &sent);
+    /* The name was resolved, and then nobody answered; through a proxy it may be the proxy. */
+    answer->unconnected = resolved > 0 && connected == 0 && sent == 0 && !proxy;
+    if (proxy && sent == 0 && http_failure_tunnel(handle) / 100 != 2)
+        answer->failure_text =
+            apr_pstrcat(pool, answer->failure_text, ", waiting for the proxy; see IntuneScepHTTPProxy", NULL);
 }

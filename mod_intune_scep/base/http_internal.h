@@ -17,4 +17,10 @@ http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, c
 /** What may be told of curl's words, which repeat a proxy that is no URL as the environment has it, with its password. */
 const char *http_failure_words(const char *words);
 
+/** Of a call that took too long: whether it was connected, and where the proxy is to blame. */
+void http_failure_late(CURL *handle, const http_settings_t *settings, http_answer_t *answer, apr_pool_t *pool);
+
+/** What the proxy answered to CONNECT; 0: nothing. */
+int http_failure_tunnel(CURL *handle);
+
 #endif

@@ -97,17 +97,28 @@ static void proxy_gets_its_password(void **state)
     call_assert_hello(call_url(call_client(&settings), "http://127.0.0.1:1/password", CALL_PLENTY_MS, call_pool));
     /* user:pass:word */
     assert_non_null(strstr(call_server.last, "\r\nProxy-Authorization: Basic dXNlcjpwYXNzOndvcmQ=\r\n"));
+    /* us%65r:p%41:w is no other's, though libcurl would decode it. */
+    settings.proxy_user = "us%65r";
+    assert_int_equal(secret_source_make(&settings.proxy_password, "p%41:w", call_pool, &message), APR_SUCCESS);
+    call_assert_hello(call_url(call_client(&settings), "http://127.0.0.1:1/password", CALL_PLENTY_MS, call_pool));
+    assert_non_null(strstr(call_server.last, "\r\nProxy-Authorization: Basic dXMlNjVyOnAlNDE6dw==\r\n"));
 }
 
 static void proxy_failures_are_the_proxys(void **state)
 {
     http_settings_t settings = {.max_handles = 1, .proxy = proxy_url()};
     http_client_t *client = call_client(&settings);
+    http_answer_t answer;
 
     (void)state;
     call_assert_failure(call_url(client, "https://127.0.0.1:1/", CALL_PLENTY_MS, call_pool), HTTP_FAILED_PROXY);
     call_assert_failure(call_url(client, "https://127.0.0.1:2/", CALL_PLENTY_MS, call_pool),
                         HTTP_FAILED_PROXY_PASSWORD);
+    /* It says nothing to this one. */
+    answer = call_url(client, "https://127.0.0.1:3/", 300, call_pool);
+    call_assert_failure(answer, HTTP_FAILED_TIMEOUT);
+    assert_non_null(strstr(answer.failure_text, "waiting for the proxy; see IntuneScepHTTPProxy"));
+    assert_null(strstr(call_url(client, "http://127.0.0.1:1/stall", 300, call_pool).failure_text, "proxy"));
     settings.proxy = apr_psprintf(call_pool, "http://127.0.0.1:%d", wire_closed_port());
     call_assert_failure(call_url(call_client(&settings), "http://127.0.0.1:1/", CALL_PLENTY_MS, call_pool),
                         HTTP_FAILED_PROXY);

@@ -297,7 +297,8 @@ static bool password(wire_t *wire, const char *rest)
 
 static bool refuse_tunnel(wire_t *wire, const char *rest)
 {
-    (void)rest;
+    if (strncmp(rest, "127.0.0.1:3 ", 12) == 0)
+        return stall(wire, rest);
     say(wire, strstr(wire->request, "CONNECT 127.0.0.1:1 ")
                   ? "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"
                   : "HTTP/1.1 407 Who\r\nProxy-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n");
