@@ -7,6 +7,7 @@ core_sources = \
 	mod_intune_scep/base/fault.c \
 	mod_intune_scep/base/http.c \
 	mod_intune_scep/base/http_failure.c \
+	mod_intune_scep/base/http_kept.c \
 	mod_intune_scep/base/http_settings.c \
 	mod_intune_scep/base/json.c \
 	mod_intune_scep/base/log.c \

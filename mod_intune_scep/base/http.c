@@ -17,7 +17,6 @@ enum {
     CONNECTION_IDLE = 60, /* seconds; below what load balancers close after */
     KEEPALIVE_IDLE = 60,
     KEEPALIVE_INTERVAL = 30,
-    POLL_MAX = 1000, /* milliseconds between two looks at whether the client was stopped */
     RETRY_AFTER_MAX = 3600
 };
 
@@ -30,7 +29,7 @@ static const apr_interval_time_t stop_patience = 5 * APR_USEC_PER_SEC;
  * (state.prevhead in lib/headers.c).
  */
 typedef struct idle_t {
-    CURLM *connections;
+    http_kept_t *connections;
     apr_time_t since;
 } idle_t;
 
@@ -49,7 +48,7 @@ struct http_client_t {
 typedef struct call_t {
     http_client_t *client;
     const http_request_t *request;
-    CURLM *connections;
+    http_kept_t *connections;
     CURL *handle;
     struct curl_slist *headers;
     char *body; /* on the heap, cleansed with the pool: it may hold a token */
@@ -95,7 +94,7 @@ static apr_status_t client_destroy(void *data)
     while (client->used_count > 0 && (rest = limit - apr_time_now()) > 0)
         apr_thread_cond_timedwait(client->changed, client->mutex, rest);
     while (client->idle_count > 0)
-        curl_multi_cleanup(client->idle[--client->idle_count].connections);
+        http_kept_free(client->idle[--client->idle_count].connections);
     apr_thread_mutex_unlock(client->mutex);
     return APR_SUCCESS;
 }
@@ -132,7 +131,7 @@ apr_status_t http_client_make(http_client_t **client, const http_settings_t *set
 }
 
 /* Waits for free connections until the deadline. */
-static http_failure_t connections_take(http_client_t *client, apr_time_t deadline, CURLM **connections)
+static http_failure_t connections_take(http_client_t *client, apr_time_t deadline, http_kept_t **connections)
 {
     http_failure_t failure = HTTP_OK;
     apr_interval_time_t rest = 0;
@@ -152,7 +151,11 @@ static http_failure_t connections_take(http_client_t *client, apr_time_t deadlin
     else
         apr_thread_cond_signal(client->changed); /* a wake-up that is not used belongs to the next one who waits */
     apr_thread_mutex_unlock(client->mutex);
-    if (failure == HTTP_OK && !*connections && !(*connections = curl_multi_init())) {
+    if (*connections && !http_kept_is_silent(*connections)) {
+        http_kept_free(*connections);
+        *connections = NULL;
+    }
+    if (failure == HTTP_OK && !*connections && !(*connections = http_kept_make())) {
         apr_thread_mutex_lock(client->mutex);
         client->used_count--;
         apr_thread_cond_signal(client->changed);
@@ -166,7 +169,7 @@ static http_failure_t connections_take(http_client_t *client, apr_time_t deadlin
 void http_client_tidy(http_client_t *client)
 {
     apr_time_t limit = clock_now() - apr_time_from_sec(CONNECTION_IDLE);
-    CURLM *old;
+    http_kept_t *old;
 
     apr_thread_mutex_lock(client->mutex);
     while (client->idle_count > 0 && client->idle[0].since < limit) {
@@ -175,7 +178,7 @@ void http_client_tidy(http_client_t *client)
         client->used_count++;
         memmove(client->idle, client->idle + 1, (apr_size_t)client->idle_count * sizeof(*client->idle));
         apr_thread_mutex_unlock(client->mutex);
-        curl_multi_cleanup(old);
+        http_kept_free(old);
         apr_thread_mutex_lock(client->mutex);
         client->used_count--;
         apr_thread_cond_broadcast(client->changed);
@@ -183,7 +186,7 @@ void http_client_tidy(http_client_t *client)
     apr_thread_mutex_unlock(client->mutex);
 }
 
-static void connections_give(http_client_t *client, CURLM *connections)
+static void connections_give(http_client_t *client, http_kept_t *connections)
 {
     http_client_tidy(client);
     apr_thread_mutex_lock(client->mutex);
@@ -485,28 +488,6 @@ static void answer_fill(call_t *call, http_answer_t *answer, apr_pool_t *pool)
     }
 }
 
-/* As curl_easy_perform() does it, over the connections that are kept. */
-static CURLcode transfer(const call_t *call)
-{
-    CURLcode code = CURLE_FAILED_INIT;
-    CURLMcode multi = curl_multi_add_handle(call->connections, call->handle);
-    int running = 1;
-    int left = 0;
-
-    if (multi != CURLM_OK)
-        return code;
-    while (multi == CURLM_OK && running) {
-        multi = curl_multi_perform(call->connections, &running);
-        if (multi == CURLM_OK && running)
-            multi = curl_multi_poll(call->connections, NULL, 0, POLL_MAX, NULL);
-    }
-    const CURLMsg *message = multi == CURLM_OK ? curl_multi_info_read(call->connections, &left) : NULL;
-    if (message && message->msg == CURLMSG_DONE)
-        code = message->data.result;
-    curl_multi_remove_handle(call->connections, call->handle);
-    return code;
-}
-
 static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool_t *pool)
 {
     CURLcode code = CURLE_OK;
@@ -523,7 +504,7 @@ static http_failure_t call_perform(call_t *call, http_answer_t *answer, apr_pool
     if (!set_deadline(call->handle, call->request, &code))
         return HTTP_FAILED_TIMEOUT;
     if (code == CURLE_OK)
-        code = transfer(call);
+        code = http_kept_transfer(call->connections, call->handle);
     if (call->too_large)
         return HTTP_FAILED_TOO_LARGE;
     if (call->without_memory) {

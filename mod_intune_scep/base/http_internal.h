@@ -7,6 +7,24 @@
 
 #include <curl/curl.h>
 
+/** Connections that are kept from call to call, with one user at a time. */
+typedef struct http_kept_t http_kept_t;
+
+/** NULL without memory. */
+http_kept_t *http_kept_make(void);
+
+/** Closes them; TLS says good-bye. */
+void http_kept_free(http_kept_t *kept);
+
+/**
+ * Whether nothing has come over any of them since the last answer. libcurl before 8.0 takes what lies there for the answer to the
+ * next request: somebody else's "Success" for this device's.
+ */
+bool http_kept_is_silent(const http_kept_t *kept);
+
+/** Blocks until the transfer has ended. */
+CURLcode http_kept_transfer(http_kept_t *kept, CURL *handle);
+
 /**
  * What curl's code means to us.
  * @param words curl's own, of this call.

@@ -157,6 +157,18 @@ static void stale_connection_is_replaced(void **state)
     assert_int_equal(atomic_load(&call_server.requests), 3 + 5);
 }
 
+static void what_nobody_asked_for_is_no_answer(void **state)
+{
+    http_client_t *client = call_plain_client(1);
+
+    (void)state;
+    call_assert_hello(call_path(client, "/stray"));
+    apr_sleep(apr_time_from_msec(300));
+    call_assert_hello(call_path(client, "/ok"));
+    call_assert_hello(call_path(client, "/ok"));
+    assert_int_equal(atomic_load(&call_server.connections), 2);
+}
+
 static void wait_closed(int count)
 {
     apr_time_t limit = apr_time_now() + apr_time_from_sec(10);
@@ -555,6 +567,7 @@ static int run(void)
         HTTP_TEST(body_is_ended_by_nul),
         HTTP_TEST(connection_is_used_again),
         HTTP_TEST(stale_connection_is_replaced),
+        HTTP_TEST(what_nobody_asked_for_is_no_answer),
         HTTP_TEST(idle_connections_are_closed),
         HTTP_TEST(every_status_is_an_answer),
         HTTP_TEST(redirect_is_not_followed_and_no_cookie_kept),

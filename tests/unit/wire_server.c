@@ -161,6 +161,15 @@ static bool drop(wire_t *wire, const char *rest)
     return false;
 }
 
+/* What nobody asked for comes a moment later, on the same connection. */
+static bool stray(wire_t *wire, const char *rest)
+{
+    bool kept = ok(wire, rest);
+
+    usleep(50 * 1000);
+    return kept && say(wire, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nstray");
+}
+
 /* Ends behind the status line, or within the headers. */
 static bool headless(wire_t *wire, const char *rest)
 {
@@ -317,6 +326,7 @@ static const struct {
     {"/endless", endless},
     {"/headers", headers},
     {"/drop", drop},
+    {"/stray", stray},
     {"/partial", partial},
     {"/headless/", headless},
     {"/half-headed/", half_headed},
