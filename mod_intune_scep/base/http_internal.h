@@ -17,8 +17,8 @@ http_kept_t *http_kept_make(void);
 void http_kept_free(http_kept_t *kept);
 
 /**
- * Whether nothing has come over any of them since the last answer. libcurl before 8.0 takes what lies there for the answer to the
- * next request: somebody else's "Success" for this device's.
+ * Whether nothing has come over any of them since the last answer. libcurl before 8.0 takes what lies there for the answer
+ * to the next request: somebody else's "Success" for this device's.
  */
 bool http_kept_is_silent(const http_kept_t *kept);
 
@@ -32,7 +32,7 @@ CURLcode http_kept_transfer(http_kept_t *kept, CURL *handle);
  */
 http_failure_t http_failure_of(CURL *handle, CURLcode code, const char *words, const char *url, const char *proxy);
 
-/** What may be told of curl's words, which repeat a proxy that is no URL as the environment has it, with its password. */
+/** What may be told of curl's words: they repeat a proxy of the environment's that is no URL, with its password. */
 const char *http_failure_words(const char *words);
 
 /** Of a call that took too long: whether it was connected, and where the proxy is to blame. */

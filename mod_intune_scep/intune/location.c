@@ -7,6 +7,7 @@
 #include "base/text.h"
 
 #include <apr_escape.h>
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include <arpa/inet.h>
@@ -41,6 +42,15 @@ static bool host_is_loopback(const char *host)
     return inet_pton(AF_INET, host, &address) == 1 && (ntohl(address.s_addr) >> 24) == 127;
 }
 
+/** libcurl connects to no other: it would be an internal error with each call. */
+static bool host_is_plain(const char *host)
+{
+    while (apr_isalnum(*host) || (*host != '\0' && strchr("-._:[]", *host) != NULL)) {
+        host++;
+    }
+    return *host == '\0';
+}
+
 static bool part_present(CURLU *url, CURLUPart part)
 {
     char *text = NULL;
@@ -64,6 +74,8 @@ bool location_is_safe(const char *uri, const char **why)
     if (part_present(url, CURLUPART_USER) || part_present(url, CURLUPART_PASSWORD) ||
         part_present(url, CURLUPART_QUERY) || part_present(url, CURLUPART_FRAGMENT)) {
         *why = "it has a user, a query or a fragment";
+    } else if (!host_is_plain(host)) {
+        *why = "its host's name is not in ASCII letters and digits";
     } else if (strcasecmp(scheme, "https") == 0 || (strcasecmp(scheme, "http") == 0 && host_is_loopback(host))) {
         *why = NULL;
     } else {

@@ -255,6 +255,9 @@ static const struct {
     {"//example.com/x", false},
     {"https://exa mple.com/x", false},
     {"https://example.com/x\r\nHost: y", false},
+    {"https://b\xc3\xbc" "cher.example/x", false},
+    {"https://exam%20ple.com/x", false},
+    {"https://xn--bcher-kva.example/x", true},
     {"", false},
 };
 
