@@ -100,6 +100,9 @@ static const char *raw_fault(secret_file_t *raw)
         return "is empty";
     if (memchr(raw->bytes, '\0', raw->len))
         return "holds a NUL";
+    /* Windows' editors write one; it would belong to the secret. */
+    if (raw->len >= 3 && memcmp(raw->bytes, "\xef\xbb\xbf", 3) == 0)
+        return "begins with a byte order mark: save it without";
     if (memchr(raw->bytes, '\n', raw->len) || memchr(raw->bytes, '\r', raw->len))
         return "holds more than one line";
     return NULL;

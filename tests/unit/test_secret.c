@@ -152,6 +152,7 @@ static void file_contents(void **state)
         {"key", 3, "key"},  {"key\n", 4, "key"}, {"key\r\n", 5, "key"}, {" key \n", 6, " key "},
         {"", 0, NULL},      {"\n", 1, NULL},     {"\r\n", 2, NULL},     {"a\nb", 3, NULL},
         {"a\n\n", 3, NULL}, {"a\rb", 3, NULL},   {"a\0b", 3, NULL},     {"\0\0\0\0", 4, NULL},
+        {"\xef\xbb\xbfkey\n", 7, NULL},
     };
     const char *specification = apr_pstrcat(pool, "file:", path, NULL);
     size_t i;
