@@ -185,13 +185,14 @@ static apr_status_t token_ask(errand_t *errand, const char *scope, const credent
                                "/oauth2/v2.0/token", NULL);
     exchange.content_type = "application/x-www-form-urlencoded";
     exchange.secret = credential->secret;
-    exchange.body = form_make(errand, credential, exchange.url, scope, scratch);
-    if (exchange.body == NULL) {
-        return APR_EGENERAL;
-    }
-    exchange.body_length = strlen(exchange.body);
     exchange.max_answer = TOKEN_ANSWER_MAX;
     do {
+        /* an assertion is good for one use */
+        exchange.body = form_make(errand, credential, exchange.url, scope, scratch);
+        if (exchange.body == NULL) {
+            return APR_EGENERAL;
+        }
+        exchange.body_length = strlen(exchange.body);
         exchange_run(errand, &exchange, scratch);
     } while (retry_again(errand, &exchange));
     if (exchange.answer.failure != HTTP_OK || exchange.answer.status / 100 != 2 ||

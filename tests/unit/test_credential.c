@@ -85,6 +85,19 @@ static void ok_certificate_in_the_form(void **state)
     assert_int_equal(asked(bed, "client_id=app-1&client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-"
                                 "type%3Ajwt-bearer&client_assertion=eyJ"),
                      2);
+    /* tried again: with an assertion of its own */
+    bed->settings.retries = 1;
+    bed_attach(bed, &bed->settings);
+    fixture_forget(bed->server);
+    clock_shift(apr_time_from_sec(4000));
+    fixture_on(bed->server, BED_TOKEN_PATH, BED_INTUNE_SCOPE, 1, (fixture_reply_t){503, NULL, "", 0, 0, false});
+    assert_int_equal(bed_validate(bed), APR_SUCCESS);
+    assert_int_equal(fixture_count(bed->server, BED_TOKEN_PATH, BED_INTUNE_SCOPE), 2);
+    const char *form = (const char *)fixture_last(bed->server, BED_TOKEN_PATH, BED_INTUNE_SCOPE)->body;
+    const char *assertion = strstr(form, "client_assertion=");
+    assertion = apr_pstrmemdup(bed->pool, assertion, strcspn(assertion, "&"));
+    assert_int_equal(asked(bed, assertion), 1);
+    bed->settings.retries = 0;
     bed_attach(bed, &bed->settings);
     refuse(bed, NULL);
     clock_shift(apr_time_from_sec(90000));
