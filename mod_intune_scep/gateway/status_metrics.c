@@ -194,6 +194,9 @@ static void expiries(writer_t *w, const status_t *status)
         const apr_array_header_t *list = status->locations[i].expiries;
         for (int j = 0; j < list->nelts; j++) {
             const expiry_t *expiry = &APR_ARRAY_IDX(list, j, const expiry_t);
+            if (!expiry->matters) {
+                continue; /* nobody should be alerted */
+            }
             series(w, METRIC_EXPIRES, "", &status->locations[i], apr_psprintf(w->pool, ",what=\"%s\"", expiry->what));
             writer_format(w, "%.0f\n", seconds(expiry->expires));
         }

@@ -208,6 +208,10 @@ static void expiry(void **state)
         const expiry_t *one = &APR_ARRAY_IDX(list, i, const expiry_t);
         assert_int_equal(one->matters, strcmp(one->directive, "IntuneScepRAFormerCertificate") != 0);
     }
+    /* alerts are made of the metric */
+    const char *metrics = status_metrics(look(&run), run.pool);
+    assert_non_null(strstr(metrics, "what=\"the RA's certificate\""));
+    assert_null(strstr(metrics, "former"));
     clock_shift(0);
 }
 
