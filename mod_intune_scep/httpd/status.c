@@ -7,6 +7,7 @@
 #include <http_core.h>
 #include <http_protocol.h>
 #include <http_main.h>
+#include <http_request.h>
 #include <mod_status.h>
 #include <util_script.h>
 
@@ -101,8 +102,8 @@ int status_handler(request_rec *r)
     if (!r->handler || strcmp(r->handler, "intune-scep-status")) {
         return DECLINED;
     }
-    r->allowed |= AP_METHOD_BIT << M_GET;
     if (r->method_number != M_GET) {
+        ap_allow_methods(r, REPLACE_ALLOW, "GET", NULL);
         return HTTP_METHOD_NOT_ALLOWED;
     }
     apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");

@@ -255,8 +255,9 @@ def test_http_manners(gateway_of_status):
     assert whole.headers["x-content-type-options"] == "nosniff"
     head = client.request(gateway.port, "HEAD", status.PATH)
     assert head.status == 200 and not head.body and head.headers["content-type"] == whole.headers["content-type"]
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
-        assert client.request(gateway.port, method, status.PATH).status == 405
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        refused = client.request(gateway.port, method, status.PATH)
+        assert refused.status == 405 and {"GET", "HEAD"} <= set(refused.headers["allow"].replace(" ", "").split(","))
     assert status.get(gateway, "format=xml").status == 400
     assert status.get(gateway, "format=html").status == 200
     assert client.raw_get(gateway.port, status.PATH + "?q=" + "x" * 20000).status in (200, 414)
