@@ -72,7 +72,8 @@ static void head(writer_t *w, const status_t *status)
     writer_add(w, "</h1><p><b>");
     writer_html_own(w, status->host, PAGE_NAME);
     const char *now = json_time(status->now, w->pool);
-    writer_format(w, "</b> · version %s · <time>%.10s %.8s UTC</time></p><p>started ", status->version, now, now + 11);
+    writer_format(w, "</b> · version %s · <time datetime=\"%s\">%.10s %.8s UTC</time></p><p>started ", status->version, now, now,
+                  now + 11);
     page_time(w, status->went_on, status->now);
     writer_add(w, ", counters began ");
     page_time(w, status->began, status->now);

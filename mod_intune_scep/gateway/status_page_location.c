@@ -59,7 +59,7 @@ static void breaker(writer_t *w, const intune_breaker_t *breaker, apr_time_t now
 
 static void number(writer_t *w, const char *class, uint64_t value, const char *label)
 {
-    writer_format(w, "<div class=\"%s\"><dd>%" PRIu64 "</dd><dt>%s</dt></div>", value ? class : "zero", value, label);
+    writer_format(w, "<div class=\"%s\"><dt>%s</dt><dd>%" PRIu64 "</dd></div>", value ? class : "zero", label, value);
 }
 
 static void numbers(writer_t *w, const status_location_t *location)
@@ -70,7 +70,7 @@ static void numbers(writer_t *w, const status_location_t *location)
     number(w, "plain", counts->outcomes[ENDING_ENROLLED], "enrolled");
     number(w, "plain", counts->outcomes[ENDING_DELIVERED_AGAIN], "delivered again");
     number(w, "plain", counts->failures, "not served");
-    writer_format(w, "<div class=\"%s\"><dd>%u / %u</dd><dt>served / not, last 5 minutes</dt></div>",
+    writer_format(w, "<div class=\"%s\"><dt>served / not, last 5 minutes</dt><dd>%u / %u</dd></div>",
                   counts->recent_successes || counts->recent_failures ? "plain" : "zero", counts->recent_successes,
                   counts->recent_failures);
     if (counts->outbox_known && location->profile->journal) {
@@ -80,7 +80,7 @@ static void numbers(writer_t *w, const status_location_t *location)
         number(w, "plain", (uint64_t)outbox->pending, "pending at the CA");
         number(w, "plain", (uint64_t)outbox->unknown, "CA's answer lost");
     }
-    writer_format(w, "<div class=plain><dd>%d / %d</dd><dt>places in use</dt></div></dl>", location->places_used,
+    writer_format(w, "<div class=plain><dt>places in use</dt><dd>%d / %d</dd></div></dl>", location->places_used,
                   location->profile->max_concurrent);
     if (outbox->owed && outbox->oldest > apr_time_from_sec(120)) {
         writer_format(w, "<p class=note>Intune is owed a report for %ld min.</p>",

@@ -72,7 +72,7 @@ def test_page_of_a_good_system(site, start, devices, chromium):
     status.settled(gateway, "Phones", enrolled=5)
     text = shown(gateway)
     assert "certificate delivered" in text and "O=Contoso, OU=Sales, CN=laptop-11" in text and "Windows" in text
-    assert "12 enrolled" in text and "failing" not in text and "look at it" not in text
+    assert "enrolled 12" in text and "failing" not in text and "look at it" not in text
     chromium.screenshots(f"http://127.0.0.1:{gateway.port}{status.PATH}", "good", {"wide": 1900, "narrow": 4800})
 
 

@@ -335,6 +335,10 @@ static void the_page_shows_text_as_text(void **state)
     assert_int_equal(times(page, " style="), 0);
     assert_null(strchr(page, '\x1b'));
     assert_int_equal(times(page, "<!DOCTYPE html>"), 1);
+    /* HTML wants a name before its value, and dates that are read by programs */
+    assert_true(times(page, "</dt><dd>") > 0);
+    assert_int_equal(times(page, "</dd><dt>"), 0);
+    assert_int_equal(times(page, "<time>"), 0);
     assert_int_equal(times(page, "Failing - ") + times(page, "failing - Intune SCEP gateway"), 1);
     assert_non_null(strstr(page, "Intune refused the request"));
 }
