@@ -13,6 +13,7 @@ enum { SHOWN = 200 };
 
 typedef struct section_t {
     const char *path;
+    bool regex; /* the path is a regular expression */
     settings_t *settings;
 } section_t;
 
@@ -108,7 +109,9 @@ static settings_t *location_open(builder_t *builder, const char *name, const cha
 {
     section_t *section = apr_array_push(builder->host->sections);
     const char *path = conf_word(reader, &arguments);
-    section->path = !apr_cstr_casecmp(name, "Location") && !strcmp(path, "~") ? conf_word(reader, &arguments) : path;
+    bool tilde = !apr_cstr_casecmp(name, "Location") && !strcmp(path, "~");
+    section->path = tilde ? conf_word(reader, &arguments) : path;
+    section->regex = tilde || apr_cstr_casecmp(name, "Location");
     section->settings = settings_create(builder->pool, NULL);
     if (!*section->path || *arguments) {
         fault(builder, apr_pstrcat(builder->pool, "<", name, NULL), reader, "it takes one path");
@@ -326,8 +329,9 @@ static void serve_once(builder_t *builder, const host_t *host, settings_t *effec
 static bool is_repeated(const apr_array_header_t *sections, int i)
 {
     for (int j = i + 1; j < sections->nelts; j++) {
+        const section_t *own = &APR_ARRAY_IDX(sections, i, section_t);
         const section_t *later = &APR_ARRAY_IDX(sections, j, section_t);
-        if (later->settings->touched && !strcmp(later->path, APR_ARRAY_IDX(sections, i, section_t).path)) {
+        if (later->settings->touched && later->regex == own->regex && !strcmp(later->path, own->path)) {
             return true;
         }
     }

@@ -363,6 +363,15 @@ static void sections_of_one_path_are_one(void **state)
     assert_int_equal(conf->locations->nelts, 1);
     assert_string_equal(location(conf, 0)->name, "a");
     assert_string_equal(value(conf, 0, SETTING_TIMEOUT), "7");
+    /* an expression is no path, whatever its text */
+    static const char *const MATCHES[] = {"LocationMatch /scep", "Location ~ /scep"};
+    for (int i = 0; i < 2; i++) {
+        conf = read_good(apr_psprintf(pool, ON("IntuneScepName a") "<%s>\nIntuneScepName b\n</%.*s>\n", MATCHES[i],
+                                      (int)strcspn(MATCHES[i], " "), MATCHES[i]));
+        assert_int_equal(conf->locations->nelts, 2);
+        assert_string_equal(location(conf, 0)->name, "a");
+        assert_string_equal(location(conf, 1)->name, "b");
+    }
 }
 
 static void the_server_is_known(void **state)
