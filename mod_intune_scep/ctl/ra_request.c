@@ -6,6 +6,7 @@
 
 #include <apr_strings.h>
 #include <openssl/x509.h>
+#include <sys/stat.h>
 
 enum { SHOWN = 200 };
 
@@ -84,6 +85,15 @@ static ctl_exit_t old_take(request_t *request)
     return wrong ? ctl_fail(request->ctl, CTL_UNUSABLE, "--certificate: %s", wrong) : CTL_DONE;
 }
 
+/* By whatever name: the certificate would take the key's place. */
+static bool is_out(const request_t *request, const char *path)
+{
+    struct stat key;
+    struct stat out;
+    return path && !stat(path, &key) && !stat(request->values[OPTION_OUT], &out) && key.st_dev == out.st_dev &&
+           key.st_ino == out.st_ino;
+}
+
 static bytes_t subject_of(const request_t *request, X509 *certificate)
 {
     unsigned char *der = NULL;
@@ -105,6 +115,9 @@ static ctl_exit_t request_make(request_t *request)
     const char *why = NULL;
     ctl_exit_t status = ctl_key_take(request->ctl, client->engine, values[OPTION_KEY], true, &request->key);
     client->signer_key = request->key;
+    if (!status && (is_out(request, values[OPTION_KEY]) || is_out(request, values[OPTION_CERTIFICATE_KEY]))) {
+        return ctl_fail(request->ctl, CTL_USAGE, "--out names the file of a key, which would be lost");
+    }
     if (!status && values[OPTION_CHALLENGE]) {
         status = ctl_secret_take(request->ctl, "challenge", values[OPTION_CHALLENGE], &wish.challenge);
     }

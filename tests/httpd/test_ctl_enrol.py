@@ -275,6 +275,17 @@ def test_ra_request_wrong_words(words):
     assert refused.code == 2 and refused.err
 
 
+def test_ra_request_over_a_key(site, scratch):
+    """The certificate does not take the place of a key, and the CA is not asked for one that nobody has the key of."""
+    new, old = scratch / "new.key", pki.write_secret(scratch / "old.key", site.ra[1].read_text())
+    (scratch / "link.pem").symlink_to("new.key")
+    for out, words in ((new, ["--subject", "/CN=x"]), (scratch / "link.pem", ["--subject", "/CN=x"]),
+                       (old, ["--renew", "--certificate", site.ra[0], "--certificate-key", old])):
+        refused = ctl.run("ra-request", site.ca.url, "--key", new, "--out", out, *words, as_json=False)
+        assert refused.code == 2 and "--out names the file of a key" in refused.err, str(refused)
+    assert "PRIVATE KEY" in new.read_text() and "PRIVATE KEY" in old.read_text() and site.ca.requests() == []
+
+
 def test_ra_request_with_a_key_that_others_read(site, scratch):
     key = scratch / "ra.key"
     pki.openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
