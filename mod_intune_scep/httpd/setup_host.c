@@ -55,6 +55,12 @@ static const char *value_of(const char *name, const server_rec *server, const ch
     return value;
 }
 
+/* The tree has arguments as they were written, with their quotes. */
+static const char *first_word(const char *args, apr_pool_t *pool)
+{
+    return args ? ap_getword_conf(pool, &args) : NULL;
+}
+
 /* As mod_ssl reads SSLProtocol: from left to right, a name without a sign begins anew. */
 static bool allows_tls12(const char *protocols, apr_pool_t *pool)
 {
@@ -74,8 +80,8 @@ static bool allows_tls12(const char *protocols, apr_pool_t *pool)
 
 void setup_host_check(const settings_t *settings, const char *path, server_rec *server, apr_pool_t *pool)
 {
-    const char *engine = value_of("SSLEngine", server, NULL, pool);
-    const char *client = value_of("SSLVerifyClient", server, path, pool);
+    const char *engine = first_word(value_of("SSLEngine", server, NULL, pool), pool);
+    const char *client = first_word(value_of("SSLVerifyClient", server, path, pool), pool);
     const char *protocols = value_of("SSLProtocol", server, NULL, pool);
     if (!engine || !ap_cstr_casecmp(engine, "off")) {
         return;

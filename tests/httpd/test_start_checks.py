@@ -158,10 +158,12 @@ def https_host(gateway, tls, profile, inside="", outside=""):
     ('<Location "/">\nSSLVerifyClient require\n</Location>\n', "", "require"),
     ("SSLVerifyClient none\n", "SSLVerifyClient require\n", None),
     ("SSLVerifyClient off\n", "SSLVerifyClient on\n", None),
+    ("SSLVerifyClient \"none\"\n", "SSLVerifyClient require\n", None),
+    ("SSLEngine 'off'\n", "SSLVerifyClient require\n", None),
     ('<Location "/scep">\nSSLVerifyClient none\n</Location>\n', "SSLVerifyClient require\n", None),
     ('<Location "/other">\nSSLVerifyClient require\n</Location>\n', "", None),
     ('<Location "/sc">\nSSLVerifyClient require\n</Location>\n', "", None),
-], ids=["host", "optional", "server", "location", "host takes it back", "off", "location takes it back", "elsewhere", "prefix"])
+], ids=["host", "optional", "server", "location", "host takes it back", "off", "in quotes", "no TLS", "location takes it back", "elsewhere", "prefix"])
 def test_client_certificates(site, tested, tls, inside, outside, value):
     lines = tested(https_host(Gateway([]), tls, site.profile("/scep"), inside, outside))
     if value:
