@@ -342,7 +342,7 @@ static const char *check_HEALTH(const setting_facts_t *facts, const char *value,
     if (!unknown && words) {
         return NULL;
     }
-    return apr_psprintf(pool, "%s: \"%s\" is none of journal, breaker, expiry, outbox, ca", facts->name,
+    return apr_psprintf(pool, "%s: \"%s\" is none of journal, breaker, expiry, outbox, microsoft, ca", facts->name,
                         unknown ? unknown : value);
 }
 

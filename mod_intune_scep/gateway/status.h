@@ -90,7 +90,8 @@ enum {
     HEALTH_BREAKER = 2, /**< Microsoft is not asked, for it failed */
     HEALTH_EXPIRY = 4,  /**< something has expired */
     HEALTH_OUTBOX = 8,  /**< reports are dead, or owed for more than an hour */
-    HEALTH_CA = 16      /**< the CA failed five times in a row */
+    HEALTH_CA = 16,     /**< the CA failed five times in a row */
+    HEALTH_MICROSOFT = 32 /**< Entra, Graph or Intune did; a refused credential or permission counts, too */
 };
 /** NULL, or the first unknown word. */
 const char *status_health_parse(unsigned *words, const char *text, apr_pool_t *pool);

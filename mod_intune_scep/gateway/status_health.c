@@ -6,7 +6,7 @@
 
 #include <apr_strings.h>
 
-enum { REASON_MAX = 300, CA_OUTAGE = 5 };
+enum { REASON_MAX = 300, OUTAGE = 5 };
 
 static const struct {
     const char *word;
@@ -15,6 +15,7 @@ static const struct {
              {"breaker", HEALTH_BREAKER},
              {"expiry", HEALTH_EXPIRY},
              {"outbox", HEALTH_OUTBOX},
+             {"microsoft", HEALTH_MICROSOFT},
              {"ca", HEALTH_CA}};
 
 const char *status_health_parse(unsigned *words, const char *text, apr_pool_t *pool)
@@ -52,6 +53,14 @@ static void add_expired(apr_array_header_t *reasons, const status_location_t *lo
     }
 }
 
+static void add_outage(apr_array_header_t *reasons, const status_location_t *location, service_t service, const char *what)
+{
+    const service_seen_t *seen = &location->counts.services[service];
+    if (seen->failures >= OUTAGE) {
+        add(reasons, location, what, seen->words);
+    }
+}
+
 static void look_at(apr_array_header_t *reasons, const status_location_t *location, unsigned words)
 {
     const counts_t *counts = &location->counts;
@@ -75,8 +84,13 @@ static void look_at(apr_array_header_t *reasons, const status_location_t *locati
                          (int)(apr_time_sec(counts->outbox.oldest) / 60)),
             NULL);
     }
-    if ((words & HEALTH_CA) && services[SERVICE_CA].failures >= CA_OUTAGE) {
-        add(reasons, location, "the CA does not answer as it should", services[SERVICE_CA].words);
+    if (words & HEALTH_MICROSOFT) {
+        add_outage(reasons, location, SERVICE_ENTRA, "Entra does not answer as it should");
+        add_outage(reasons, location, SERVICE_GRAPH, "Graph does not answer as it should");
+        add_outage(reasons, location, SERVICE_INTUNE, "Intune does not answer as it should");
+    }
+    if (words & HEALTH_CA) {
+        add_outage(reasons, location, SERVICE_CA, "the CA does not answer as it should");
     }
 }
 

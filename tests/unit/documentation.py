@@ -31,7 +31,7 @@ VALUES = {
     "PROXY": "an `http://` or `https://` URL, or `none`",
     "CERTIFICATE": "a file, absolute or below ServerRoot, and perhaps another one or an OSSL_STORE URI",
     "CAPABILITIES": "`auto`, or words of AES, DES3, GetNextCACert, POSTPKIOperation, Renewal, SCEPStandard, SHA-1, SHA-256, SHA-512",
-    "HEALTH": "words of journal, breaker, expiry, outbox, ca",
+    "HEALTH": "words of journal, breaker, expiry, outbox, microsoft, ca",
     "SECRET": "`file:PATH`, `exec:COMMAND`, `env:NAME` or the secret itself",
 }
 GRAPH = "`Authorization_"

@@ -219,8 +219,8 @@ static void health_words(void **state)
 {
     unsigned words = 0;
     bed_t *bed = *state;
-    assert_null(status_health_parse(&words, "journal breaker, expiry,outbox ca", bed->pool));
-    assert_int_equal(words, 31);
+    assert_null(status_health_parse(&words, "journal breaker, expiry,outbox microsoft ca", bed->pool));
+    assert_int_equal(words, 63);
     assert_string_equal(status_health_parse(&words, "journal mood", bed->pool), "mood");
     assert_null(status_health_parse(&words, "", bed->pool));
     assert_int_equal(words, 0);
@@ -232,14 +232,14 @@ static void health(void **state)
     counters_outbox_t outbox = {.read_at = clock_now(), .owed = 2, .oldest = apr_time_from_sec(1800)};
     begin(&run, state);
     run.profile.name = HOSTILE;
-    assert_int_equal(status_health(look(&run), 31, run.pool)->nelts, 0);
+    assert_int_equal(status_health(look(&run), 63, run.pool)->nelts, 0);
     counters_outbox_keep(run.profile.counters, &outbox);
-    assert_int_equal(status_health(look(&run), 31, run.pool)->nelts, 0);
+    assert_int_equal(status_health(look(&run), 63, run.pool)->nelts, 0);
     counters_service(run.profile.counters, SERVICE_JOURNAL, false, "the disk is\nfull");
     for (int i = 0; i < 5; i++) {
         call(&run, CALL_CA, CALL_FAILED, "HTTP 500");
     }
-    const apr_array_header_t *reasons = status_health(look(&run), 31, run.pool);
+    const apr_array_header_t *reasons = status_health(look(&run), 63, run.pool);
     assert_int_equal(reasons->nelts, 2);
     assert_non_null(strstr(APR_ARRAY_IDX(reasons, 0, const char *), "the journal cannot be used: the disk is\\x0afull"));
     assert_non_null(strstr(APR_ARRAY_IDX(reasons, 1, const char *), "HTTP 500"));
@@ -247,6 +247,16 @@ static void health(void **state)
         assert_true(*c >= 0x20 && *c < 0x7f);
     }
     assert_int_equal(status_health(look(&run), HEALTH_BREAKER | HEALTH_EXPIRY, run.pool)->nelts, 0);
+    /* a credential that Entra refuses, which opens no breaker */
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(status_health(look(&run), HEALTH_MICROSOFT, run.pool)->nelts, 0);
+        call(&run, CALL_TOKEN, CALL_DENIED, "Entra token: HTTP 401, code AADSTS7000222");
+    }
+    reasons = status_health(look(&run), HEALTH_MICROSOFT, run.pool);
+    assert_int_equal(reasons->nelts, 1);
+    assert_non_null(strstr(APR_ARRAY_IDX(reasons, 0, const char *), "Entra does not answer as it should: Entra token: HTTP 401"));
+    call(&run, CALL_TOKEN, CALL_SUCCESS, NULL);
+    assert_int_equal(status_health(look(&run), HEALTH_MICROSOFT, run.pool)->nelts, 0);
 }
 
 /* What is in the JSON is the text that went in, but for what was not UTF-8. */
