@@ -96,16 +96,24 @@ static void answer_judge(const stranger_t *s, bytes_t body)
     }
 }
 
+/* What says nothing of who asks (too long, too often, not by this method) would be said to the gateway as well. */
+static bool is_refusal(int status)
+{
+    return status == 400 || status == 401 || status == 403 || status == 404;
+}
+
+/* The gateway's certificate is what opens the connection. A CA that went down meanwhile keeps nobody away. */
+static bool is_locked_out(const stranger_t *s, http_failure_t failure)
+{
+    return failure == HTTP_FAILED_CLIENT_CERTIFICATE ||
+           (s->check->tls.client_certificate && (failure == HTTP_FAILED_TLS || failure == HTTP_FAILED_DROPPED));
+}
+
 static void http_judge(const stranger_t *s, const http_answer_t *answer, const char *trouble)
 {
     ctl_steps_t *steps = s->check->steps;
-    bool refused = answer->failure == HTTP_OK && (answer->status == 401 || answer->status == 403);
-    bool locked =
-        s->check->tls.client_certificate && answer->failure != HTTP_OK && answer->failure != HTTP_FAILED_TIMEOUT;
-    if (refused || locked || answer->failure == HTTP_FAILED_CLIENT_CERTIFICATE) {
+    if (answer->failure == HTTP_OK ? is_refusal(answer->status) : is_locked_out(s, answer->failure)) {
         ctl_step(steps, STEP, CTL_GREEN, NULL, "the CA's server does not let a stranger in: %s", trouble);
-    } else if (answer->failure == HTTP_OK && answer->status / 100 == 4) {
-        ctl_step(steps, STEP, CTL_GREEN, NULL, "the CA refuses a stranger: %s", trouble);
     } else {
         ctl_step(steps, STEP, CTL_YELLOW, "see the CA's log whether it issued: the subject names this check",
                  "cannot be told: %s; subject \"%s\"", trouble, ctl_shown(s->check->ctl, s->subject, CHECK_SHOWN));

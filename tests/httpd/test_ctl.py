@@ -398,7 +398,7 @@ def test_what_strangers_get(site, gateway, mode, colour, words):
     ctl.check(gateway.config_file).expect("stranger", colour, words)
 
 
-@pytest.mark.parametrize("status, colour", [(403, "green"), (404, "green"), (500, "yellow")])
+@pytest.mark.parametrize("status, colour", [(403, "green"), (404, "green"), (414, "yellow"), (429, "yellow"), (500, "yellow")])
 def test_strangers_that_http_refuses(site, gateway, status, colour):
     site.ca.control("status", status=status)
     ctl.check(gateway.config_file).expect("stranger", colour, f"HTTP {status}")
