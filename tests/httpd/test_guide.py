@@ -185,7 +185,8 @@ def enrol(trip, gateway, transaction, codes=(0,)):
 def first_device(trip, start):
     """Apache, the check, the device, and what the log says."""
     status = trip.block("status.md", "<Location")
-    gateway = start([location(trip)], modules=["status", "authz_host"], after=status + "\n")
+    level = re.search(r"^ *LogLevel .*\n", (place.TREE / "conf/intune_scep.conf").read_text(), re.M)[0]
+    gateway = start([location(trip)], modules=["status", "authz_host"], log_level="warn", before=level, after=status + "\n")
     trip.moved.update({"/etc/apache2/apache2.conf": gateway.config_file, "/var/log/apache2/error.log": gateway.error_log,
                        "https://scep.example.com/scep": f"http://127.0.0.1:{gateway.port}/scep",
                        "/var/lib/intune-scep": gateway.state})
