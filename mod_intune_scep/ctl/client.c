@@ -47,7 +47,7 @@ ctl_exit_t client_begin(client_t *client, ctl_t *ctl, const char *url, const htt
     }
     client->steps = ctl_steps_make(ctl);
     client->dialogue = dialogue_make(url, tls, REQUEST_LIMIT, ctl->pool, &message);
-    return client->dialogue ? CTL_DONE : ctl_fail(ctl, CTL_FAILED, "%s", message);
+    return client->dialogue ? CTL_DONE : ctl_fail(ctl, CTL_UNUSABLE, "%s", message);
 }
 
 /* The server's own words. */

@@ -90,6 +90,10 @@ ctl_exit_t ctl_file_try(ctl_t *ctl, const char *path)
 
 static ctl_exit_t key_new(ctl_t *ctl, const scep_engine_t *engine, const char *path, EVP_PKEY **key)
 {
+    ctl_exit_t status = ctl_file_try(ctl, path);
+    if (status) {
+        return status;
+    }
     *key = scep_client_key_make(engine, KEY_BITS, ctl->pool);
     bytes_t pem = *key ? scep_client_key_print(*key, ctl->pool) : (bytes_t){NULL, 0};
     return pem.len ? ctl_file_write(ctl, path, pem, 0600) : ctl_fail(ctl, CTL_FAILED, "no key can be made");

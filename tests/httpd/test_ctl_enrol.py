@@ -275,6 +275,13 @@ def test_ra_request_wrong_words(words):
     assert refused.code == 2 and refused.err
 
 
+@pytest.mark.parametrize("option", ["--trust", "--client", "--ca-chain", "--key", "--challenge"])
+def test_file_that_cannot_be_used(scratch, option):
+    nothing = scratch / "not" / "there"
+    refused = ctl.run("enrol", "http://127.0.0.1:1/", option, f"file:{nothing}" if option == "--challenge" else nothing, as_json=False)
+    assert refused.code == 3 and str(nothing) in refused.err, str(refused)
+
+
 def test_ra_request_over_a_key(site, scratch):
     """The certificate does not take the place of a key, and the CA is not asked for one that nobody has the key of."""
     new, old = scratch / "new.key", pki.write_secret(scratch / "old.key", site.ra[1].read_text())
