@@ -35,12 +35,23 @@ const char *status_health_parse(unsigned *words, const char *text, apr_pool_t *p
     return NULL;
 }
 
+/* Outside text has been escaped where it came in: once more would make it hard to read. */
+static const char *printable(const char *text, apr_pool_t *pool)
+{
+    for (const char *c = text; *c; c++) {
+        if (*c < 0x20 || *c >= 0x7f) {
+            return text_escape(pool, text, REASON_MAX);
+        }
+    }
+    return apr_pstrndup(pool, text, REASON_MAX);
+}
+
 static void add(apr_array_header_t *reasons, const status_location_t *location, const char *words, const char *detail)
 {
     apr_pool_t *pool = reasons->pool;
     APR_ARRAY_PUSH(reasons, const char *) =
-        apr_pstrcat(pool, text_escape(pool, location->profile->name, REASON_MAX), ": ", words, detail && *detail ? ": " : "",
-                    detail && *detail ? text_escape(pool, detail, REASON_MAX) : "", NULL);
+        apr_pstrcat(pool, printable(location->profile->name, pool), ": ", words, detail && *detail ? ": " : "",
+                    detail && *detail ? printable(detail, pool) : "", NULL);
 }
 
 static void add_expired(apr_array_header_t *reasons, const status_location_t *location)

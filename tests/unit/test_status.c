@@ -237,12 +237,12 @@ static void health(void **state)
     assert_int_equal(status_health(look(&run), 63, run.pool)->nelts, 0);
     counters_service(run.profile.counters, SERVICE_JOURNAL, false, "the disk is\nfull");
     for (int i = 0; i < 5; i++) {
-        call(&run, CALL_CA, CALL_FAILED, "HTTP 500");
+        call(&run, CALL_CA, CALL_FAILED, "HTTP 500, \\x22no\\x22");
     }
     const apr_array_header_t *reasons = status_health(look(&run), 63, run.pool);
     assert_int_equal(reasons->nelts, 2);
     assert_non_null(strstr(APR_ARRAY_IDX(reasons, 0, const char *), "the journal cannot be used: the disk is\\x0afull"));
-    assert_non_null(strstr(APR_ARRAY_IDX(reasons, 1, const char *), "HTTP 500"));
+    assert_non_null(strstr(APR_ARRAY_IDX(reasons, 1, const char *), "HTTP 500, \\x22no\\x22"));
     for (const char *c = APR_ARRAY_IDX(reasons, 0, const char *); *c; c++) {
         assert_true(*c >= 0x20 && *c < 0x7f);
     }
