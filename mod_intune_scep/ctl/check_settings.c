@@ -155,6 +155,24 @@ static const char *wrong_rights(const check_t *check)
     return wrong;
 }
 
+/* The server makes one that is not there. Only root, and its owner, can tell whose it should be. */
+static const char *wrong_state_dir(const check_t *check)
+{
+    const char *directory = check_text(check, SETTING_STATE_DIR);
+    const char *message = NULL;
+    struct stat facts;
+    bool used = check->settings->set[SETTING_STATE_DIR].value || (check->configured && !has(check, SETTING_JOURNAL));
+    if (!used || stat(directory, &facts) || (geteuid() && facts.st_uid != geteuid())) {
+        return NULL;
+    }
+    secret_path_check(directory, true, check->pool, &message);
+    if (!message && !has(check, SETTING_JOURNAL) && !user_can(check, directory, W_OK)) {
+        message = apr_pstrcat(check->pool, "the server's user cannot write in ", text_escape(check->pool, directory, CHECK_SHOWN),
+                              NULL);
+    }
+    return message ? at(check, SETTING_STATE_DIR, message) : NULL;
+}
+
 static const char *wrong_command(const check_t *check)
 {
     const char *command = check_text(check, SETTING_EVENT_COMMAND);
@@ -169,8 +187,8 @@ static const char *wrong_command(const check_t *check)
 
 static const char *wrong_relation(const check_t *check)
 {
-    static const char *(*const RELATIONS[])(const check_t *) = {wrong_password, wrong_proxy,  wrong_cache,
-                                                                wrong_engine,   wrong_rights, wrong_command};
+    static const char *(*const RELATIONS[])(const check_t *) = {
+        wrong_password, wrong_proxy, wrong_cache, wrong_engine, wrong_rights, wrong_state_dir, wrong_command};
     const char *wrong = wrong_pair(check, SETTING_RA_ENCRYPTION_CERTIFICATE, SETTING_RA_ENCRYPTION_KEY);
     for (size_t i = 0; !wrong && i < sizeof(RELATIONS) / sizeof(RELATIONS[0]); i++) {
         wrong = RELATIONS[i](check);

@@ -456,6 +456,21 @@ def test_balancer(site, changed, strict_ca):
     ctl.check(changed(Backend="balancer://cas/ca")).expect("ca-capabilities", "skipped", "BalancerMember")
 
 
+@pytest.mark.skipif(not place.IS_ROOT, reason="needs root: only root can give a directory away")
+@pytest.mark.parametrize("mode, owner, words", [
+    (0o755, place.SERVER_USER, "open to others"), (0o770, place.SERVER_USER, "writable by its group"),
+    (0o700, "daemon", "owned by user"), (0o700, "root", "the server's user cannot write"), (0o750, place.SERVER_USER, None)])
+def test_state_directory_with_which_no_server_starts(gateway, changed, scratch, strict_ca, mode, owner, words):
+    state = scratch / "state"
+    shutil.copytree(gateway.state, state)
+    for path in state.iterdir():
+        shutil.chown(path, place.SERVER_USER)
+    shutil.chown(state, owner)
+    state.chmod(mode)
+    checked = ctl.check(changed(), "--state-dir", state, "--no-stranger")
+    checked.expect("settings", *(["red", "IntuneScepStateDir", words] if words else ["green"]))
+
+
 def test_journal_with_another_key(gateway, scratch, strict_ca):
     key = pki.write_secret(scratch / "state.key", "0123456789abcdef" * 4 + "\n")
     ctl.check(gateway.config_file, "--state-key", f"file:{key}").expect("journal", "red", "key", "IntuneScepStateKey")
