@@ -106,22 +106,12 @@ static const char *key_of(const settings_t *settings, apr_pool_t *pool)
     return path ? path : key;
 }
 
-/* RFC 7512 lets a PIN stand in the URI itself, which logs and mod_info show. */
-static bool holds_pin(const char *key)
-{
-    return key && app_certificate_key_is_uri(key) && ap_strcasestr(key, "pin-value");
-}
-
 static const char *make_certificate(intune_settings_t *intune, const settings_t *settings, server_rec *server,
                                     apr_pool_t *pool)
 {
     app_certificate_settings_t from = {.certificate = setting_text(settings, SETTING_APP_CERTIFICATE),
                                        .key = key_of(settings, pool)};
     const char *message = NULL;
-    if (holds_pin(from.key)) {
-        return at(settings, SETTING_APP_CERTIFICATE,
-                  "a PIN has no place in the URI: use IntuneScepAppCertificatePassword", pool);
-    }
     if (setting_text(settings, SETTING_APP_CERTIFICATE_PASSWORD)) {
         const char *wrong = setup_secret(&from.password, settings, SETTING_APP_CERTIFICATE_PASSWORD, server, pool);
         if (wrong) {

@@ -365,6 +365,12 @@ bool app_certificate_key_is_uri(const char *key)
     return *at == ':';
 }
 
+/* RFC 7512 lets a PIN stand in the URI itself, which logs and mod_info show. */
+static bool holds_pin(const char *key)
+{
+    return key && app_certificate_key_is_uri(key) && strcasestr(key, "pin-value");
+}
+
 static apr_status_t certificate_end(void *data)
 {
     app_certificate_t *certificate = data;
@@ -403,6 +409,10 @@ apr_status_t app_certificate_make(app_certificate_t **certificate, const app_cer
     app_certificate_t *made = apr_pcalloc(pool, sizeof(*made));
     const char *key = settings->key, *wrong;
 
+    if (holds_pin(key)) {
+        *message = "a PIN has no place in the URI: use IntuneScepAppCertificatePassword";
+        return APR_EINVAL;
+    }
     made->pool = pool;
     made->certificate = apr_pstrdup(pool, settings->certificate);
     made->password = settings->password;

@@ -34,7 +34,7 @@ bool app_certificate_key_is_uri(const char *key);
 /**
  * Reads the pair for the first time and checks it: the key fits the certificate, RSA of at least 2048 bits, valid now.
  * A file with the key must pass secret_path_check(). Where the key is a URI, the providers of OpenSSL's configuration
- * file are loaded too.
+ * file are loaded too; a PIN in it is refused.
  *
  * Usable by all threads of the process and, after a fork, by each process on its own.
  * @param message on failure: one sentence that names the file or URI, but not the directive.

@@ -107,6 +107,7 @@ static void ok_uri(void **state)
     refused("no phrase", "token:key", NULL, "token:key needs a pass phrase");
     refused("wrong phrase", "token:key", "other phrase", "token:key is not opened by the pass phrase");
     refused("no such", "pkcs11:object=none", NULL, "pkcs11:object=none cannot be opened");
+    refused("a PIN", "pkcs11:object=none?Pin-Value=1234", NULL, "a PIN has no place in the URI: use IntuneScepAppCertificatePassword");
     assert_int_equal(chdir("/"), 0);
     unlink(path);
     assert_true(app_certificate_key_is_uri("pkcs11:token=x"));
