@@ -10,7 +10,7 @@
 #include <strings.h>
 
 /* So many failures in a row are an outage; one may be chance. */
-enum { OUTAGE = 5, ID_DIGITS_MIN = 12 };
+enum { OUTAGE = 5 };
 static const apr_interval_time_t OVERDUE = apr_time_from_sec(3600);
 
 const char *status_level_name(status_level_t level)
@@ -168,28 +168,18 @@ static const apr_array_header_t *fitting(const apr_array_header_t *recent, const
     return found;
 }
 
-/* journal_list() also takes the beginning of an id, which a short word would be by chance. */
 static void search_journal(status_t *status, journal_t *journal, apr_pool_t *pool)
 {
     apr_array_header_t *rows = NULL;
-    const char *word = status->query;
     const char *message = "no reason was given";
     if (!journal) {
         return;
     }
-    apr_array_header_t *found = apr_array_make(pool, 8, sizeof(journal_row_t *));
-    status->found = found;
-    if (journal_list(journal, word, &rows, pool, &message)) {
+    if (journal_list(journal, status->query, &rows, pool, &message)) {
         status->search_failed = message;
-        return;
+        rows = apr_array_make(pool, 1, sizeof(journal_row_t *));
     }
-    for (int i = 0; i < rows->nelts; i++) {
-        journal_row_t *row = APR_ARRAY_IDX(rows, i, journal_row_t *);
-        if (!strcmp(row->transaction_id, word) || (row->serial && !strcasecmp(row->serial, word)) ||
-            strlen(word) >= ID_DIGITS_MIN) {
-            APR_ARRAY_PUSH(found, journal_row_t *) = row;
-        }
-    }
+    status->found = rows;
 }
 
 void status_make(status_t *status, const status_source_t *source, apr_pool_t *pool)

@@ -93,12 +93,12 @@ static bool may_be_found(const char *word)
 apr_status_t journal_list(journal_t *journal, const char *word, apr_array_header_t **rows, apr_pool_t *pool,
                           const char **message)
 {
-    const char *arguments[] = {word, word, word, word};
+    const char *arguments[] = {word, word, word, word, word};
     if (word && !may_be_found(word)) {
         *rows = apr_array_make(pool, 1, sizeof(journal_row_t *));
         return journal_ready(journal, pool, message);
     }
-    return word ? journal_select(journal, STATEMENT_LIST, arguments, 4, rows, pool, message)
+    return word ? journal_select(journal, STATEMENT_LIST, arguments, 5, rows, pool, message)
                 : journal_select(journal, STATEMENT_LIST_OPEN, NULL, 0, rows, pool, message);
 }
 

@@ -19,8 +19,8 @@ typedef struct journal_owed_t {
 apr_status_t journal_owed(journal_t *journal, apr_array_header_t **owed, apr_pool_t *pool, const char **message);
 
 /**
- * Rows whose id or its first 12 digits, whose transactionID or whose serial is `word`; NULL: those that need somebody, so
- * not those that a server asks the CA about just now. At most 100.
+ * Rows whose id or its beginning (12 digits at least), whose transactionID or whose serial is `word`; NULL: those that need
+ * somebody, so not those that a server asks the CA about just now. At most 100.
  */
 apr_status_t journal_list(journal_t *journal, const char *word, apr_array_header_t **rows, apr_pool_t *pool,
                           const char **message);

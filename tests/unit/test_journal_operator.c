@@ -126,6 +126,8 @@ static void rows_are_found_by_a_word(void **state)
     journal_bed_t *bed = journal_bed(state);
     const char *id = decided(bed, "a transaction", JOURNAL_ISSUED, "0A1B2C")->id;
     decided(bed, "100%", JOURNAL_ISSUED, "0A1B2D");
+    const char *short_serial = apr_pstrmemdup(bed->pool, id, 2);
+    decided(bed, "of a CA that counts", JOURNAL_ISSUED, short_serial);
     const struct {
         const char *name;
         const char *word;
@@ -133,14 +135,15 @@ static void rows_are_found_by_a_word(void **state)
     } rows[] = {
         {"ok/id", id, 1},
         {"ok/its beginning", apr_pstrmemdup(bed->pool, id, 12), 1},
-        {"ok/less of it", apr_pstrmemdup(bed->pool, id, 8), 1},
         {"ok/more of it", apr_pstrmemdup(bed->pool, id, 50), 1},
         {"ok/transaction", "a transaction", 1},
         {"ok/serial", "0A1B2C", 1},
         {"ok/serial in lower case", "0a1b2c", 1},
+        {"ok/serial with which an id begins", short_serial, 1},
         {"ok/no pattern", "100%", 1},
         {"fail/pattern", "%", 0},
         {"fail/its middle", id + 5, 0},
+        {"fail/less of it", apr_pstrmemdup(bed->pool, id, 11), 0},
         {"fail/a part of a transaction", "a trans", 0},
         {"fail/longer than an id", apr_pstrcat(bed->pool, id, "0", NULL), 0},
         {"fail/quotes", "' OR 1 = 1 --", 0},
