@@ -273,7 +273,9 @@ static const char *default_name(const builder_t *builder, const host_t *host, co
 {
     const char *server = host->name ? host->name : main_of(builder)->name;
     const char *port = host != main_of(builder) ? host->port : NULL;
-    return apr_pstrcat(builder->pool, server ? server : "localhost", port ? ":" : "", port ? port : "", path, NULL);
+    const char *name =
+        apr_pstrcat(builder->pool, server ? server : "localhost", port ? ":" : "", port ? port : "", path, NULL);
+    return text_cut_utf8(builder->pool, name, strlen(name));
 }
 
 static void name_check(builder_t *builder, const conf_location_t *location)

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/command.h"
+#include "base/text.h"
 
 #include <apr_fnmatch.h>
 #include <apr_hash.h>
@@ -68,13 +69,15 @@ static const settings_t *base_of(const server_rec *server)
     return ap_get_module_config(server->lookup_defaults, &intune_scep_module);
 }
 
+/* UTF-8 like IntuneScepName, whatever the path is in: PostgreSQL takes nothing else. */
 static const char *default_name(const setup_t *setup, const char *path)
 {
     const char *host = setup->server->server_hostname ? setup->server->server_hostname : "localhost";
-    return apr_pstrcat(
+    const char *name = apr_pstrcat(
         setup->pool, host,
         setup->server->port && setup->server->is_virtual ? apr_psprintf(setup->pool, ":%d", setup->server->port) : "",
         path, NULL);
+    return text_cut_utf8(setup->pool, name, strlen(name));
 }
 
 static const site_t *site_named(const setup_t *setup, const char *name)

@@ -592,6 +592,18 @@ def test_a_start_without_postgresql(site, start_gateway, postgres, devices):
     check.success(second, wait.until(lambda: (lambda a: a.status == 200 and a)(second.post(gateway.port)), "a certificate", 20))
 
 
+def test_a_path_that_is_no_utf_8(site, start_gateway, postgres, devices, scratch):
+    """The location has its name from it, and PostgreSQL would take none of its rows."""
+    profile = site.profile("/scep")
+    section = profile.config().encode().replace(b'"/scep"', b'"/sc\xe9p"')
+    (scratch / "section.conf").write_bytes(section)
+    gateway = start_gateway([], server=f'IntuneScepStateKey {"k" * 40}\nIntuneScepJournal "pgsql:{postgres.database()}"\n',
+                            after=f'Include "{scratch}/section.conf"\n', allow=["ISCEP0531"])
+    (message,) = devices(profile)
+    check.success(message, message.post(gateway.port, "/sc%e9p"))
+    assert gateway.lines(r"ISCEP0400: .* localhost/sc\?p: ")
+
+
 def test_another_machine_with_another_key(site, start_gateway, postgres):
     profile = site.profile("/scep", **GIVEN_TIME)
     journal_line = f'IntuneScepJournal "pgsql:{postgres.database()}"\n'
