@@ -120,8 +120,8 @@ apr_status_t scep_answer_open(scep_answer_t **answer, const scep_identity_t *ide
 
 /**
  * CertReps for the device, signed by the RA with the digest of its request. SUCCESS is encrypted to the request's
- * signer with the cipher of the request, and its inner SignedData holds `certificate` only. FAILURE and PENDING have no
- * content (section 3.3.2).
+ * signer with the cipher of the request, and its inner SignedData holds `certificate` only. FAILURE and PENDING have an
+ * empty content (section 3.3.2).
  * @param text failInfoText in UTF-8, or NULL.
  */
 apr_status_t scep_success_build(bytes_t *body, const scep_identity_t *identity, const scep_request_t *request,

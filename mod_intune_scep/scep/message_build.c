@@ -19,7 +19,7 @@ typedef struct draft_t {
     const char *transaction_id;
     bytes_t sender_nonce;
     bytes_t recipient_nonce; /* or empty */
-    bytes_t content;         /* or empty: then there is none at all */
+    bytes_t content;         /* or empty: then there is no pkcsPKIEnvelope */
     unsigned digest;
 } draft_t;
 
@@ -51,8 +51,11 @@ static bool attributes_add(CMS_SignerInfo *signer_info, const draft_t *draft, ap
 static bytes_t draft_sign(const scep_identity_t *identity, const draft_t *draft, apr_pool_t *pool)
 {
     OSSL_LIB_CTX *context = identity->engine->context;
-    /* Detached means that there is no eContent; the digest is then that of nothing (RFC 8894 section 3.3.2). */
-    unsigned flags = CMS_BINARY | CMS_PARTIAL | CMS_NOSMIMECAP | (draft->content.len ? 0 : CMS_DETACHED);
+    /*
+     * Where there is no envelope (RFC 8894 section 3.3.2), eContent is an empty OCTET STRING, as of most CAs. Without any,
+     * OpenSSL's PKCS7_verify(), and certmonger with it, would take the message for a detached signature and refuse it.
+     */
+    unsigned flags = CMS_BINARY | CMS_PARTIAL | CMS_NOSMIMECAP;
     bytes_t der = {NULL, 0};
     CMS_ContentInfo *cms = NULL;
     CMS_SignerInfo *signer_info = NULL;

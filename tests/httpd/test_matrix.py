@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from harness import authorities, check, cms, device, matrix, microsoft, pki, real_clients
+from harness import authorities, check, cms, device, matrix, microsoft, pki, real_clients, wait
 from harness.dresses import DRESSES
 from harness.gateway import Gateway
 from harness.matrix import Cell
@@ -237,3 +237,18 @@ def test_real_client(site, gateway, scratch, request, cell):
     asked = validated_and_reported(site, enrolment.pem, enrolment.key.read_bytes())
     issued_by(site, cell, profile, enrolment.certificate, asked)
     sent_as(cell, tap, scratch)
+
+
+@pytest.mark.parametrize("end, status", [("approve", "MONITORING"), ("reject", "CA_REJECTED")])
+def test_certmonger_waits(site, gateway, scratch, request, end, status):
+    """It verifies PENDING and FAILURE, too, which have no envelope, as OpenSSL's PKCS7_verify() does."""
+    cell = Cell("certmonger", "sim", "GET", "aes256", "sha256")
+    profile, client, name = profile_of(gateway, cell), client_of(cell, request), f"certmonger-{next(_numbers)}"
+    gateway.allow_log("ISCEP1204: ")
+    site.ca.control(approval="manual")
+    with Tap(gateway.port) as tap:
+        enrolment = enrol(site, client, scratch, tap, profile, name)
+        assert "status: CA_WORKING" in enrolment.said
+        getattr(site.ca, end)()
+        wait.until(lambda: f"status: {status}" in client.refresh(name), status, 20, 0.5)
+    assert (enrolment.pem is not None) == (end == "approve")

@@ -208,7 +208,7 @@ typedef struct pki_certrep_t {
     bytes_t recipient_nonce;
     const char *digest;
     const char *cipher;
-    bool has_content;
+    bool has_envelope;            /* else an empty eContent, without which many clients verify no signature */
     int outer_certificates;
     STACK_OF(X509) *certificates; /* of the envelope, read by the PKCS #7 code; NULL without; freed with the pool */
     int crls;                     /* how many revocation lists there are in the envelope */

@@ -320,7 +320,6 @@ pki_certrep_t *pki_certrep_open(pki_t *pki, bytes_t der, X509 *certificate, EVP_
     STACK_OF(X509) *signers = sk_X509_new_null();
     STACK_OF(X509) *outer = NULL;
     ASN1_OCTET_STRING **content = NULL;
-    BIO *nothing = NULL;
     const unsigned char *at = der.data;
     bool good = false;
 
@@ -329,15 +328,15 @@ pki_certrep_t *pki_certrep_open(pki_t *pki, bytes_t der, X509 *certificate, EVP_
         goto end;
     }
     content = CMS_get0_content(cms);
-    rep->has_content = content && *content;
-    nothing = rep->has_content ? NULL : BIO_new_mem_buf("", 0);
-    if (!CMS_verify(cms, signers, NULL, nothing, NULL, CMS_NOINTERN | CMS_NO_SIGNER_CERT_VERIFY | CMS_BINARY)) {
+    if (!content || !*content ||
+        !CMS_verify(cms, signers, NULL, NULL, NULL, CMS_NOINTERN | CMS_NO_SIGNER_CERT_VERIFY | CMS_BINARY)) {
         goto end;
     }
+    rep->has_envelope = ASN1_STRING_length(*content) > 0;
     outer = CMS_get1_certs(cms);
     rep->outer_certificates = outer ? sk_X509_num(outer) : 0;
     certrep_read(rep, sk_CMS_SignerInfo_value(CMS_get0_SignerInfos(cms), 0), pool);
-    if (rep->has_content) {
+    if (rep->has_envelope) {
         rep->certificates = certrep_decrypt(pki, rep, ASN1_STRING_get0_data(*content), ASN1_STRING_length(*content),
                                             certificate, key, pool);
     }
@@ -345,7 +344,6 @@ pki_certrep_t *pki_certrep_open(pki_t *pki, bytes_t der, X509 *certificate, EVP_
 end:
     sk_X509_pop_free(outer, X509_free);
     sk_X509_free(signers);
-    BIO_free(nothing);
     CMS_ContentInfo_free(cms);
     ERR_clear_error();
     return good ? rep : NULL;

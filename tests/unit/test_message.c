@@ -480,7 +480,7 @@ static void refusals_for_the_device(void **state)
     check_certrep(rep, request, "2");
     assert_string_equal(rep->fail_info, "1");
     assert_string_equal(rep->text, "grüße");
-    assert_false(rep->has_content);
+    assert_false(rep->has_envelope);
     assert_int_equal(scep_failure_build(&second, pki->identity, request, SCEP_BAD_ALG, NULL, pool, result_make(pool)),
                      APR_SUCCESS);
     rep = pki_certrep_open(pki, second, pki->device, pki->device_key, pool);
@@ -491,7 +491,7 @@ static void refusals_for_the_device(void **state)
     rep = pki_certrep_open(pki, second, pki->device, pki->device_key, pool);
     check_certrep(rep, request, "3");
     assert_null(rep->fail_info);
-    assert_false(rep->has_content);
+    assert_false(rep->has_envelope);
 }
 
 /* A forbidden digest is not used for the refusal either. */

@@ -142,6 +142,11 @@ class Certmonger:
         said += self._getcert("list", "-i", name)
         return Enrolment(key, certificate, said, name)
 
+    def refresh(self, name):
+        """Looks after a request that waits; what it says of it."""
+        self._getcert("refresh", "-i", name)
+        return self._getcert("list", "-i", name)
+
     def renew(self, how, enrolment, challenge):
         """`how`: resubmit (the same key) or rekey (a new one). `pem` is None while the certificate is the old one."""
         (enrolment.certificate.parent / "challenge").write_text(challenge)
