@@ -66,6 +66,16 @@ static bool tell_all(const events_t *events, const journal_row_t *row, apr_pool_
     return good;
 }
 
+/* As long as all of them may take: whoever is not done by then has told them for nothing. */
+static apr_interval_time_t lease_of(const journal_row_t *row)
+{
+    apr_interval_time_t lease = 2 * LIMIT;
+    for (const char *space = row->event; (space = strchr(space, ' ')); space++) {
+        lease += LIMIT;
+    }
+    return lease;
+}
+
 void events_of_journal(const profile_t *profile, const events_t *events, apr_pool_t *pool)
 {
     apr_array_header_t *rows = NULL;
@@ -75,8 +85,8 @@ void events_of_journal(const profile_t *profile, const events_t *events, apr_poo
     }
     for (int i = 0; i < rows->nelts && !events->stopping(events->baton); i++) {
         const journal_row_t *row = APR_ARRAY_IDX(rows, i, journal_row_t *);
-        /* The claim ends by itself after 20 seconds: then it is tried again. */
-        if (!journal_event_claim(profile->journal, row, pool, &message) && tell_all(events, row, pool)) {
+        /* The claim ends by itself: then it is tried again. */
+        if (!journal_event_claim(profile->journal, row, lease_of(row), pool, &message) && tell_all(events, row, pool)) {
             journal_event_done(profile->journal, row, pool, &message);
         }
     }

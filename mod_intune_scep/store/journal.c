@@ -566,10 +566,11 @@ apr_status_t journal_events(journal_t *journal, apr_array_header_t **rows, apr_p
     return journal_select(journal, STATEMENT_EVENTS, NULL, 0, rows, pool, message);
 }
 
-apr_status_t journal_event_claim(journal_t *journal, const journal_row_t *row, apr_pool_t *pool, const char **message)
+apr_status_t journal_event_claim(journal_t *journal, const journal_row_t *row, apr_interval_time_t lease,
+                                 apr_pool_t *pool, const char **message)
 {
-    const char *arguments[] = {row->id, row->event};
-    return journal_change(journal, DATABASE_RELAXED, STATEMENT_EVENT_CLAIM, arguments, 2, pool, message);
+    const char *arguments[] = {journal_time(lease, pool), row->id, row->event};
+    return journal_change(journal, DATABASE_RELAXED, STATEMENT_EVENT_CLAIM, arguments, 3, pool, message);
 }
 
 apr_status_t journal_event_done(journal_t *journal, const journal_row_t *row, apr_pool_t *pool, const char **message)

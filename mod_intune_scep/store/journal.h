@@ -174,10 +174,11 @@ apr_status_t journal_try(journal_t *journal, apr_pool_t *pool, const char **mess
 /** Rows with an event that nobody has told yet; of `journal_row_t *`. */
 apr_status_t journal_events(journal_t *journal, apr_array_header_t **rows, apr_pool_t *pool, const char **message);
 
-/** Takes the event for 20 seconds; APR_EBUSY where somebody else has. */
-apr_status_t journal_event_claim(journal_t *journal, const journal_row_t *row, apr_pool_t *pool, const char **message);
+/** Takes the row's events, which are due again after the lease; APR_EBUSY where somebody else has. */
+apr_status_t journal_event_claim(journal_t *journal, const journal_row_t *row, apr_interval_time_t lease,
+                                 apr_pool_t *pool, const char **message);
 
-/** It was told. */
+/** They were told, while the lease went on; otherwise APR_EBUSY. */
 apr_status_t journal_event_done(journal_t *journal, const journal_row_t *row, apr_pool_t *pool, const char **message);
 
 /** How many rows are in a state and owe a report. */

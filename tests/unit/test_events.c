@@ -191,6 +191,23 @@ static void not_told(void **state)
     assert_int_equal(waiting(&teller), 0);
 }
 
+/* Commands of ten seconds each: nobody tells them a second time meanwhile. */
+static void many_that_take_long(void **state)
+{
+    teller_t teller;
+    const char *message = "";
+    teller_begin(&teller, state);
+    row_with_event(&teller, "T", "orphan", EVENTS_ORPHAN "01FF");
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(journal_raise(teller.gate.profile.journal, "ID T", "withheld", "why", teller.gate.bed->pool,
+                                       &message), APR_SUCCESS);
+    }
+    command_works(&teller, false);
+    tell(&teller);
+    assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0417"), 1);
+    assert_in_range(gate_milliseconds(&teller.gate, "event_due"), 30001, 40000);
+}
+
 /* What cannot be claimed is not told; a process that is about to end runs no more commands. */
 static void left_alone(void **state)
 {
@@ -414,6 +431,7 @@ int main(void)
         GATE_TEST_JOURNALED(events_of_rows), GATE_TEST_JOURNALED(serial_of_an_orphan),
         GATE_TEST_JOURNALED(events_of_one_row),
         GATE_TEST_JOURNALED(not_told),       GATE_TEST_JOURNALED(left_alone),
+        GATE_TEST_JOURNALED(many_that_take_long),
         GATE_TEST_JOURNALED(breaker),        GATE_TEST_JOURNALED(breaker_of_two_locations),
         GATE_TEST_JOURNALED(expiry),         GATE_TEST_JOURNALED(expiry_once_a_day),
         GATE_TEST_JOURNALED(expiry_after_a_start),

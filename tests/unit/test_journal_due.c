@@ -72,7 +72,7 @@ static void a_clock_that_is_set_back(void **state)
     assert_int_equal(rows->nelts, 1);
     row = APR_ARRAY_IDX(rows, 0, journal_row_t *);
     assert_false(row->leased);
-    assert_int_equal(journal_event_claim(bed->journal, row, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(journal_event_claim(bed->journal, row, SECONDS(20), bed->pool, &message), APR_SUCCESS);
     assert_int_equal(row_claim(bed, &row, JOURNAL_TO_REPORT), APR_SUCCESS);
     raw_run(raw, "UPDATE iscep_journal SET lease_until = lease_until + 315360000000");
     row = journal_bed_find(bed, row->id);
@@ -161,15 +161,15 @@ static void events_are_told_once(void **state)
     journal_row_t *row = APR_ARRAY_IDX(rows, 0, journal_row_t *);
     assert_string_equal(row->event, "orphan");
     assert_string_equal(row->event_detail, "serial 1");
-    assert_int_equal(journal_event_claim(bed->journal, row, bed->pool, &message), APR_SUCCESS);
-    assert_int_equal(journal_event_claim(bed->journal, row, bed->pool, &message), APR_EBUSY);
+    assert_int_equal(journal_event_claim(bed->journal, row, SECONDS(20), bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(journal_event_claim(bed->journal, row, SECONDS(20), bed->pool, &message), APR_EBUSY);
     assert_int_equal(events(bed)->nelts, 0);
     /* Whoever claimed it has died: a minute later it is there again. */
     raw_t *raw = raw_open(bed);
     raw_run(raw, "UPDATE iscep_journal SET event_due = event_due - 60001");
     raw_close(raw);
     assert_int_equal(events(bed)->nelts, 1);
-    assert_int_equal(journal_event_claim(bed->journal, row, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(journal_event_claim(bed->journal, row, SECONDS(20), bed->pool, &message), APR_SUCCESS);
     assert_int_equal(journal_event_done(bed->journal, row, bed->pool, &message), APR_SUCCESS);
     assert_int_equal(journal_event_done(bed->journal, row, bed->pool, &message), APR_EBUSY);
     assert_null(journal_bed_find(bed, id)->event);
@@ -184,7 +184,7 @@ static void events_are_not_mixed_up(void **state)
     journal_row_t *row = journal_bed_row(bed, "T1");
     assert_int_equal(journal_raise(bed->journal, row->id, "orphan", "serial 1", bed->pool, &message), APR_SUCCESS);
     journal_row_t *event = APR_ARRAY_IDX(events(bed), 0, journal_row_t *);
-    assert_int_equal(journal_event_claim(bed->journal, event, bed->pool, &message), APR_SUCCESS);
+    assert_int_equal(journal_event_claim(bed->journal, event, SECONDS(20), bed->pool, &message), APR_SUCCESS);
     assert_int_equal(row_outcome(bed, &row, JOURNAL_ISSUED), APR_SUCCESS);
     assert_int_equal(events(bed)->nelts, 0);
     journal_settlement_t settlement = {JOURNAL_REFUSAL, JOURNAL_WITHHELD, 0, "no", "withheld", NULL};
