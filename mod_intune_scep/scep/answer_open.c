@@ -210,7 +210,7 @@ static apr_status_t answer_take_issued(scep_answer_t *answer, CMS_ContentInfo *i
     STACK_OF(X509) *certificates = CMS_get1_certs(inner);
     apr_status_t status = APR_SUCCESS;
 
-    if (certificates) {
+    if (sk_X509_num(certificates) > 0) {
         status = answer_pick(answer, certificates, identity, relay, pool, result);
     } else {
         status = result_set(result, PROBLEM_CA_WRONG_KEY, "there is no certificate in it");
