@@ -15,6 +15,7 @@ enum { OWNER_RANDOM_BYTES = 16, WORDS_MAX = 2000, ROOM = 32768 };
 /* For so long a certificate is tried to be written down, while a device waits. */
 static const apr_interval_time_t OUTCOME_LIMIT = apr_time_from_sec(10);
 static const apr_interval_time_t OUTCOME_PAUSE = apr_time_from_msec(250);
+static const char NO_CSR[] = "no random numbers or no memory for the request";
 
 /* A holder that has died gives way before its lease ends. */
 static const char *free_word(const journal_row_t *row)
@@ -188,7 +189,7 @@ apr_status_t journal_begin(journal_t *journal, const journal_intent_t *intent, j
     const char *owner = owner_make(journal, pool);
     const char *csr = journal_csr_seal(journal, intent->id, intent->csr, pool);
     if (!owner || !csr) {
-        *message = "no random numbers or no memory for the request";
+        *message = NO_CSR;
         return APR_EGENERAL;
     }
     const char *arguments[] = {intent->id,
@@ -229,11 +230,16 @@ apr_status_t journal_begin(journal_t *journal, const journal_intent_t *intent, j
 static apr_status_t claim_issue(journal_t *journal, const journal_row_t *row, const char *owner,
                                 const journal_intent_t *intent, apr_pool_t *pool, const char **message)
 {
+    const char *csr = journal_csr_seal(journal, row->id, intent->csr, pool);
+    if (!csr) {
+        *message = NO_CSR;
+        return APR_EGENERAL;
+    }
     const char *arguments[] = {owner,
                                journal_time(intent->lease, pool),
                                journal_time(intent->lease + intent->grace, pool),
                                intent->request_id,
-                               journal_csr_seal(journal, row->id, intent->csr, pool),
+                               csr,
                                intent->ra_fp,
                                row->id,
                                journal_state_name(row->state),

@@ -189,6 +189,24 @@ static void a_new_try_starts_afresh(void **state)
     assert_true(bytes_equal(journal_bed_find(bed, row->id)->csr, bytes_of_text("signed anew")));
 }
 
+/* The CA is not asked where the row could not tell Intune of it: an id that long makes the request's seal fail. */
+static void no_try_without_its_request(void **state)
+{
+    journal_bed_t *bed = journal_bed(state);
+    const char *message = "";
+    raw_t *raw = raw_open(bed);
+    journal_row_t *row = journal_bed_row(bed, "T1");
+    assert_int_equal(row_outcome(bed, &row, JOURNAL_FAILED), APR_SUCCESS);
+    assert_int_equal(row_settle(bed, &row, JOURNAL_ACCEPTED, JOURNAL_FAILED), APR_SUCCESS);
+    raw_run(raw, "UPDATE iscep_journal SET id = id || id");
+    row = journal_bed_find(bed, apr_pstrcat(bed->pool, row->id, row->id, NULL));
+    journal_intent_t intent = journal_bed_intent(bed, "T1", "signed anew");
+    assert_int_equal(journal_claim(bed->journal, &row, JOURNAL_TO_ISSUE, &intent, bed->pool, &message), APR_EGENERAL);
+    assert_non_null(strstr(message, "for the request"));
+    assert_string_equal(raw_text(raw, "SELECT state FROM iscep_journal"), "failed");
+    raw_close(raw);
+}
+
 static void outcome_is_kept(void **state)
 {
     journal_bed_t *bed = journal_bed(state);
@@ -448,6 +466,7 @@ int main(void)
         JOURNAL_TEST(leases_run_by_the_databases_clock),
         JOURNAL_TEST(the_dead_give_way),
         JOURNAL_TEST(a_new_try_starts_afresh),
+        JOURNAL_TEST(no_try_without_its_request),
         JOURNAL_TEST(outcome_is_kept),
         JOURNAL_TEST(pending_keeps_its_deadline),
         JOURNAL_TEST(a_late_certificate_is_adopted),
