@@ -160,6 +160,7 @@ unit_tests = \
 	tests/unit/test_credential \
 	tests/unit/test_crl \
 	tests/unit/test_ctl \
+	tests/unit/test_ctl_journal \
 	tests/unit/test_csr \
 	tests/unit/test_database \
 	tests/unit/test_database_group \
@@ -194,6 +195,7 @@ unit_tests = \
 	tests/unit/test_outbox \
 	tests/unit/test_observer \
 	tests/unit/test_poll \
+	tests/unit/test_poll_stored \
 	tests/unit/test_probe \
 	tests/unit/test_profile \
 	tests/unit/test_recall \
@@ -220,6 +222,7 @@ unit_tests = \
 
 unit_fixtures = \
 	tests/unit/credential_fixture.c \
+	tests/unit/ctl_fixture.c \
 	tests/unit/database_fixture.c \
 	tests/unit/gateway_fixture.c \
 	tests/unit/http_calls.c \
