@@ -40,7 +40,6 @@ struct app_certificate_t {
     OSSL_PROVIDER *provider;
     EVP_MD *sha256;
     EVP_MD *sha1;
-    apr_pool_t *pool;
     const char *certificate;
     const char *key; /* a path, or NULL */
     const char *uri; /* of the key, or NULL */
@@ -413,7 +412,6 @@ apr_status_t app_certificate_make(app_certificate_t **certificate, const app_cer
         *message = "a PIN has no place in the URI: use IntuneScepAppCertificatePassword";
         return APR_EINVAL;
     }
-    made->pool = pool;
     made->certificate = apr_pstrdup(pool, settings->certificate);
     made->password = settings->password;
     if (key && app_certificate_key_is_uri(key))

@@ -6,7 +6,6 @@
 #include <apr_atomic.h>
 #include <apr_strings.h>
 
-
 static void settings_copy(intune_settings_t *to, const intune_settings_t *from, apr_pool_t *pool)
 {
     *to = *from;
@@ -32,7 +31,6 @@ static void settings_copy(intune_settings_t *to, const intune_settings_t *from, 
 apr_status_t intune_make(intune_t **intune, const intune_settings_t *settings, apr_pool_t *pool)
 {
     intune_t *made = apr_pcalloc(pool, sizeof(*made));
-    made->pool = pool;
     settings_copy(&made->settings, settings, pool);
     *intune = made;
     return APR_SUCCESS;

@@ -16,7 +16,6 @@
 /** Settings never change after intune_make(): all that moves is in the cache, the secret source and the HTTP client. */
 struct intune_t {
     intune_settings_t settings;
-    apr_pool_t *pool;
     cache_t *cache;
     http_client_t *http;
     observer_t observer; /**< or none */

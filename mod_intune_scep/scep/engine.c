@@ -99,7 +99,6 @@ apr_status_t scep_engine_make(scep_engine_t **engine, apr_pool_t *pool, result_t
     }
     made->context = loaded->context;
     made->reading = loaded->reading;
-    made->pool = pool;
     *engine = made;
     return APR_SUCCESS;
 }

@@ -17,7 +17,6 @@
 typedef struct scep_engine_t {
     OSSL_LIB_CTX *context; /**< keys, ciphers, random numbers, and what we sign */
     OSSL_LIB_CTX *reading; /**< certificates, certificate requests and SignedData of others */
-    apr_pool_t *pool;
 } scep_engine_t;
 
 /** Makes the contexts; they end with `pool`. PROBLEM_INTERNAL where a provider is missing. */

@@ -299,14 +299,6 @@ apr_status_t journal_claim(journal_t *journal, journal_row_t **row, journal_purp
     return APR_SUCCESS;
 }
 
-void journal_release(journal_t *journal, const journal_row_t *row, apr_pool_t *pool)
-{
-    const char *message = NULL;
-    const char *arguments[] = {row->id, row->owner};
-    /* Where it fails the lease runs out. */
-    journal_change(journal, DATABASE_RELAXED, STATEMENT_RELEASE, arguments, 2, pool, &message);
-}
-
 static apr_status_t outcome_write(journal_t *journal, const journal_row_t *row, const journal_outcome_t *outcome,
                                   apr_pool_t *pool, const char **message)
 {

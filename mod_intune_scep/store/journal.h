@@ -101,9 +101,6 @@ typedef enum journal_purpose_t {
 apr_status_t journal_claim(journal_t *journal, journal_row_t **row, journal_purpose_t purpose,
                            const journal_intent_t *intent, apr_pool_t *pool, const char **message);
 
-/** Gives a claim back without an outcome. */
-void journal_release(journal_t *journal, const journal_row_t *row, apr_pool_t *pool);
-
 /** What the CA said. */
 typedef struct journal_outcome_t {
     journal_state_t state;

@@ -26,7 +26,7 @@ apr_status_t row_settle(journal_bed_t *bed, journal_row_t **row, journal_verdict
 /** A new row of that transaction with its certificate. */
 journal_row_t *row_issued(journal_bed_t *bed, const char *transaction);
 
-/** The lease that it has is over; durably, where a release may be forgotten. */
+/** The lease that it has is over. */
 void row_lease_ends(journal_bed_t *bed, const char *id);
 
 /** A new row of that transaction that nobody has. */

@@ -93,7 +93,7 @@ static void a_poll_finds_its_row(void **state)
     journal_intent_t first = journal_bed_intent(bed, "T1", "the request");
     journal_intent_t second = journal_bed_intent(bed, "T1", "another request");
     assert_int_equal(row_begin(bed, &first, &row), APR_SUCCESS);
-    journal_release(bed->journal, row, bed->pool);
+    row_lease_ends(bed, row->id);
     apr_sleep(apr_time_from_msec(20));
     assert_int_equal(row_begin(bed, &second, &row), APR_SUCCESS);
     assert_int_equal(journal_find_poll(bed->journal, "profile", "T1", first.key_fp, &row, bed->pool, &message), 0);
@@ -374,20 +374,6 @@ static void the_request_is_forgotten(void **state)
     }
 }
 
-static void release_gives_back(void **state)
-{
-    journal_bed_t *bed = journal_bed(state);
-    journal_row_t *row = journal_bed_row(bed, "T1");
-    journal_row_t *stranger = apr_pmemdup(bed->pool, row, sizeof(*row));
-    stranger->owner = "stranger";
-    journal_release(bed->journal, stranger, bed->pool);
-    assert_true(journal_bed_find(bed, row->id)->leased);
-    journal_release(bed->journal, row, bed->pool);
-    row = journal_bed_find(bed, row->id);
-    assert_false(row->leased);
-    assert_int_equal(row_claim(bed, &row, JOURNAL_TO_ISSUE), APR_SUCCESS);
-}
-
 static void any_words_are_kept(void **state)
 {
     static const char *const words[] = {"'",
@@ -472,7 +458,6 @@ int main(void)
         JOURNAL_TEST(a_late_certificate_is_adopted),
         JOURNAL_TEST(accepted_is_a_fact),
         JOURNAL_TEST(the_request_is_forgotten),
-        JOURNAL_TEST(release_gives_back),
         JOURNAL_TEST(any_words_are_kept),
         JOURNAL_TEST(strange_words_do_no_harm),
         JOURNAL_TEST_PGSQL(fail_a_transaction_that_is_no_text),
