@@ -165,7 +165,6 @@ static turn_t trouble_tell(client_t *client, const http_answer_t *answer, const 
 
 static turn_t certrep_tell(client_t *client)
 {
-    static const char *const FAILS[] = {"badAlg", "badMessageCheck", "badRequest", "badTime", "badCertId"};
     const scep_answer_t *answer = client->answer;
     switch (answer->status) {
     case SCEP_PENDING:
@@ -173,7 +172,7 @@ static turn_t certrep_tell(client_t *client)
         return TURN_POLLS;
     case SCEP_FAILURE:
         ctl_step(client->steps, "answer", CTL_RED, "see the server's log for this transaction",
-                 "CertRep FAILURE %s%s%s", FAILS[answer->fail_info], answer->fail_info_text ? ": " : "",
+                 "CertRep FAILURE %s%s%s", SCEP_FAIL_INFO_NAMES[answer->fail_info], answer->fail_info_text ? ": " : "",
                  answer->fail_info_text ? ctl_shown(client->ctl, answer->fail_info_text, SHOWN) : "");
         return TURN_ENDS;
     case SCEP_SUCCESS:

@@ -15,8 +15,6 @@
 
 #include <apr_strings.h>
 
-static const char *const FAIL_INFO_NAMES[] = {"badAlg", "badMessageCheck", "badRequest", "badTime", "badCertId"};
-
 static void judge_certrep(transaction_t *t, bytes_t body)
 {
     if (scep_answer_open(&t->answer, t->ra, &t->profile->policy, t->relay, body, t->pool, t->result)) {
@@ -30,7 +28,7 @@ static void judge_certrep(transaction_t *t, bytes_t body)
         return;
     case SCEP_FAILURE:
         t->result->ca_fail_info = t->answer->fail_info;
-        result_set(t->result, PROBLEM_CA_REFUSED, "failInfo %s%s%s", FAIL_INFO_NAMES[t->answer->fail_info],
+        result_set(t->result, PROBLEM_CA_REFUSED, "failInfo %s%s%s", SCEP_FAIL_INFO_NAMES[t->answer->fail_info],
                    t->answer->fail_info_text ? ", " : "",
                    t->answer->fail_info_text ? text_escape(t->pool, t->answer->fail_info_text, 200) : "");
         return;

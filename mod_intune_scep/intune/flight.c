@@ -73,16 +73,6 @@ static const char *line_take(const char **rest, apr_pool_t *pool)
     return line;
 }
 
-static problem_t problem_of(const char *name)
-{
-    for (int i = PROBLEM_NONE + 1; i < PROBLEM_COUNT; i++) {
-        if (strcmp(problem_facts((problem_t)i)->name, name) == 0) {
-            return (problem_t)i;
-        }
-    }
-    return PROBLEM_NONE;
-}
-
 /** Whether somebody has just failed at this: then with the same words. */
 static bool record_taken(errand_t *errand, const char *key, apr_pool_t *scratch)
 {
@@ -92,7 +82,7 @@ static bool record_taken(errand_t *errand, const char *key, apr_pool_t *scratch)
         return false;
     }
     const char *rest = apr_pstrmemdup(scratch, (const char *)value.data, value.len);
-    problem_t problem = problem_of(line_take(&rest, scratch));
+    problem_t problem = problem_named(line_take(&rest, scratch));
     apr_interval_time_t retry_after = apr_strtoi64(line_take(&rest, scratch), NULL, 10);
     const char *code = line_take(&rest, scratch);
     const char *request_id = line_take(&rest, scratch);

@@ -3,6 +3,12 @@
 
 #include "parts.h"
 
+const char *const SCEP_FAIL_INFO_NAMES[] = {[SCEP_BAD_ALG] = "badAlg",
+                                            [SCEP_BAD_MESSAGE_CHECK] = "badMessageCheck",
+                                            [SCEP_BAD_REQUEST] = "badRequest",
+                                            [SCEP_BAD_TIME] = "badTime",
+                                            [SCEP_BAD_CERT_ID] = "badCertId"};
+
 static const struct {
     const char *name;
     const char *oid;

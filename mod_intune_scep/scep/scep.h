@@ -25,6 +25,9 @@ typedef enum scep_fail_info_t {
     SCEP_BAD_CERT_ID = 4
 } scep_fail_info_t;
 
+/** As the RFC names them. */
+extern const char *const SCEP_FAIL_INFO_NAMES[SCEP_BAD_CERT_ID + 1];
+
 /** Content ciphers, as bits of a set. */
 enum { SCEP_DES = 1, SCEP_DES3 = 2, SCEP_AES128 = 4, SCEP_AES192 = 8, SCEP_AES256 = 16 };
 

@@ -12,11 +12,6 @@ static const char *const TYPES[] = {[SCEP_CERTREP] = "CertRep", [SCEP_RENEWALREQ
                                     [SCEP_GETCERT] = "GetCert", [SCEP_GETCRL] = "GetCRL"};
 static const char *const STATUSES[] = {
     [SCEP_SUCCESS] = "SUCCESS", [SCEP_FAILURE] = "FAILURE", [SCEP_PENDING] = "PENDING"};
-static const char *const FAIL_INFOS[] = {[SCEP_BAD_ALG] = "badAlg",
-                                         [SCEP_BAD_MESSAGE_CHECK] = "badMessageCheck",
-                                         [SCEP_BAD_REQUEST] = "badRequest",
-                                         [SCEP_BAD_TIME] = "badTime",
-                                         [SCEP_BAD_CERT_ID] = "badCertId"};
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
@@ -66,7 +61,7 @@ static const char *attribute_text(int name, const scep_attribute_t *attribute, a
     case ATTRIBUTE_PKI_STATUS:
         return numbered(attribute, STATUSES, COUNT(STATUSES), pool);
     case ATTRIBUTE_FAIL_INFO:
-        return numbered(attribute, FAIL_INFOS, COUNT(FAIL_INFOS), pool);
+        return numbered(attribute, SCEP_FAIL_INFO_NAMES, COUNT(SCEP_FAIL_INFO_NAMES), pool);
     case ATTRIBUTE_SENDER_NONCE:
     case ATTRIBUTE_RECIPIENT_NONCE:
         return text_hex(pool, attribute->value);
