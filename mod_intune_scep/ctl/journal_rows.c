@@ -161,14 +161,14 @@ static const char *upper(const ctl_t *ctl, const char *text)
     return made;
 }
 
-/* By the beginning of the id, in upper or lower case: the journal itself compares its first 12 digits. */
+/* By the beginning of the id, in upper or lower case; the journal itself looks for other words, too. */
 static apr_status_t rows_by_id(ctl_t *ctl, journal_t *journal, const char *id, apr_array_header_t **rows,
                                const char **message)
 {
     apr_array_header_t *found = NULL;
     const char *digits = upper(ctl, id);
     apr_size_t len = strlen(digits);
-    apr_status_t rv = journal_list(journal, apr_pstrndup(ctl->pool, digits, ROW_ID_SHORT), &found, ctl->pool, message);
+    apr_status_t rv = journal_list(journal, digits, &found, ctl->pool, message);
     *rows = apr_array_make(ctl->pool, 4, sizeof(journal_row_t *));
     for (int i = 0; !rv && i < found->nelts; i++) {
         journal_row_t *row = APR_ARRAY_IDX(found, i, journal_row_t *);
@@ -179,26 +179,11 @@ static apr_status_t rows_by_id(ctl_t *ctl, journal_t *journal, const char *id, a
     return rv;
 }
 
-static apr_status_t rows_by_word(ctl_t *ctl, journal_t *journal, const char *word, apr_array_header_t **rows,
-                                 const char **message)
-{
-    apr_status_t rv = journal_list(journal, word, rows, ctl->pool, message);
-    if (rv || !word || (*rows)->nelts || !is_hex(word)) {
-        return rv;
-    }
-    /* A serial in lower case, or another length of an id. */
-    rv = journal_list(journal, upper(ctl, word), rows, ctl->pool, message);
-    if (!rv && !(*rows)->nelts && strlen(word) >= ROW_ID_SHORT) {
-        rv = rows_by_id(ctl, journal, word, rows, message);
-    }
-    return rv;
-}
-
 ctl_exit_t journal_ctl_list(ctl_t *ctl, journal_t *journal, const char *word)
 {
     apr_array_header_t *rows = NULL;
     const char *message = NULL;
-    if (rows_by_word(ctl, journal, word, &rows, &message)) {
+    if (journal_list(journal, word, &rows, ctl->pool, &message)) {
         return ctl_fail(ctl, CTL_UNUSABLE, "%s", message);
     }
     if (ctl->json) {

@@ -129,7 +129,7 @@ static int send_ca(request_rec *r, const site_t *site)
     return handler_reply(r, &reply);
 }
 
-/* Appends what a brigade holds to `body`; false when that would be more than `max`. */
+/* Appends what a brigade holds to `body`; APR_ENOSPC when that would be more than `max`. */
 static apr_status_t take_brigade(apr_bucket_brigade *brigade, unsigned char *body, apr_size_t *length, apr_size_t max,
                                  bool *end)
 {
@@ -211,7 +211,7 @@ static bool drop_body(request_rec *r, const site_t *site, int *answered)
     return status == OK;
 }
 
-/* Gets the message out of a POST or a GET. OK, or the answer has been sent. */
+/* Gets the message out of a POST or a GET. False: the answer has been sent. */
 static bool read_message(request_rec *r, const site_t *site, const char *in_query, bytes_t *message, int *answered)
 {
     apr_size_t max = site->profile->max_message;

@@ -19,8 +19,9 @@ typedef struct journal_owed_t {
 apr_status_t journal_owed(journal_t *journal, apr_array_header_t **owed, apr_pool_t *pool, const char **message);
 
 /**
- * Rows whose id or its beginning (12 digits at least), whose transactionID or whose serial is `word`; NULL: those that need
- * somebody, so not those that a server asks the CA about just now. At most 100.
+ * Rows whose id begins with `word` (12 digits at least), or whose transactionID or serial it is, ids and serials in upper or
+ * lower case; NULL: those that need somebody, so not those that a server asks the CA about just now. At most 100, the
+ * newest of them, and with NULL the oldest.
  */
 apr_status_t journal_list(journal_t *journal, const char *word, apr_array_header_t **rows, apr_pool_t *pool,
                           const char **message);
