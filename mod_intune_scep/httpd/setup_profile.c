@@ -194,8 +194,8 @@ static bool make_intune(maker_t *m)
     settings.ca_configuration = settings.ca_configuration ? settings.ca_configuration : "";
     settings.certificate_authority = settings.certificate_authority ? settings.certificate_authority : "";
     ap_mpm_query(AP_MPMQ_MAX_THREADS, &threads);
-    /* One for each thread that can be at it, and one for the watchdog. */
-    settings.http.max_handles = (threads > 0 ? threads : 1) + 1;
+    /* One for each thread that can be at it, the background's two among them. */
+    settings.http.max_handles = (threads > 0 ? threads : 1) + 2;
     if (!make_tls(m, &settings.http) || !make_proxy(m, &settings.http)) {
         return false;
     }
