@@ -106,7 +106,10 @@ static fate_t fate_of(const transaction_t *t)
     case PROBLEM_CA_TRUNCATED:
         return (fate_t){pending ? JOURNAL_PENDING : JOURNAL_UNKNOWN, false, profile->grace};
     case PROBLEM_INTERNAL:
-        return (fate_t){pending ? JOURNAL_PENDING : t->relay ? JOURNAL_UNKNOWN : JOURNAL_FAILED, false, profile->grace};
+        return (fate_t){pending                  ? JOURNAL_PENDING
+                        : t->polling || t->relay ? JOURNAL_UNKNOWN
+                                                 : JOURNAL_FAILED,
+                        false, profile->grace};
     case PROBLEM_CA_GARBAGE:
     case PROBLEM_CA_FOREIGN_SIGNER:
     case PROBLEM_CA_WRONG_TRANSACTION:

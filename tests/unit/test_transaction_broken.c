@@ -339,6 +339,27 @@ static void the_former_ra_asks_on(void **state)
     }
 }
 
+/* A poll that cannot be made does not undo that the CA may have issued: it is polled for again, and not asked anew. */
+static void no_poll_can_be_made(void **state)
+{
+    gate_t gate = gate_begin(state);
+    scep_identity_t former = *gate_pki->identity;
+    gate.profile.resync = RESYNC_POLL;
+    gate_enrolled(&gate);
+    transaction_failed(gate.t, PROBLEM_CA_TIMEOUT, "silent");
+    former.ra_key = gate_pki->other_key;
+    gate.profile.former = &former;
+    gate.profile.former_fp = GATE_RA_FP;
+    gate.profile.ra_fp = "4E4557";
+    assert_int_not_equal(gate_enroll(&gate, gate_message(&gate, GATE_CHALLENGE)), APR_SUCCESS);
+    assert_come_back(&gate, PROBLEM_INTERNAL);
+    assert_null(gate.t->relay);
+    assert_string_equal(gate_row(&gate), "unknown/failure");
+    former.ra_key = gate_pki->ra_key;
+    assert_int_equal(gate_enroll(&gate, gate_message(&gate, GATE_CHALLENGE)), APR_SUCCESS);
+    assert_int_equal(gate.t->relay->type, SCEP_CERTPOLL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +374,7 @@ int main(void)
         GATE_TEST_JOURNALED(copies),
         GATE_TEST_JOURNALED(a_pending_row_vanishes),
         GATE_TEST_JOURNALED(the_former_ra_asks_on),
+        GATE_TEST_JOURNALED(no_poll_can_be_made),
     };
     if (gate_start()) {
         return 1;
