@@ -46,7 +46,10 @@ static const char *cut(const char **rest, char separator, apr_pool_t *pool)
     return apr_pstrmemdup(pool, text, len);
 }
 
-/* All that wait in a row, in their order; false where one could not be told: then all are tried again. */
+/*
+ * All that wait in a row, in their order; false where one could not be told, or the process is about to end: then all are
+ * tried again.
+ */
 static bool tell_all(const events_t *events, const journal_row_t *row, apr_pool_t *pool)
 {
     const char *names = row->event;
@@ -61,7 +64,7 @@ static bool tell_all(const events_t *events, const journal_row_t *row, apr_pool_
                          .serial = serial_of(row, name, detail, pool),
                          .detail = *detail ? detail : NULL,
                          .time = clock_now()};
-        good = tell(events, &event, pool);
+        good = tell(events, &event, pool) && (!*names || !events->stopping(events->baton));
     }
     return good;
 }

@@ -206,6 +206,13 @@ static void many_that_take_long(void **state)
     tell(&teller);
     assert_int_equal(bed_logged(teller.gate.bed, "ISCEP0417"), 1);
     assert_in_range(gate_milliseconds(&teller.gate, "event_due"), 30001, 40000);
+    /* Nor does a process that is about to end wait for all of them. */
+    raw_run(teller.gate.raw, "UPDATE iscep_journal SET event_due = event_due - 40000");
+    command_works(&teller, true);
+    teller.stop_at = 2;
+    tell(&teller);
+    assert_int_equal(count(told(&teller), "\"event\""), 1);
+    assert_int_equal(waiting(&teller), 1);
 }
 
 /* What cannot be claimed is not told; a process that is about to end runs no more commands. */
