@@ -191,6 +191,16 @@ static void note_node(const relay_t *relay, const request_rec *r)
     }
 }
 
+/*
+ * Where the CA tells no length, the end of the connection is that of the body, also when the CA dies at it. Of a part of a
+ * message its own beginning tells that it is one; of nothing only this.
+ */
+static bool is_whole(const relay_t *relay, const request_rec *r)
+{
+    bool nothing = r->status == HTTP_OK && !relay->length && !apr_table_get(r->headers_out, "Content-Length");
+    return !relay->broken && !nothing;
+}
+
 /* The CA's answer is here, whole or broken: it is judged and replaced by ours. */
 static apr_status_t finish(relay_t *relay, ap_filter_t *f)
 {
@@ -205,7 +215,7 @@ static apr_status_t finish(relay_t *relay, ap_filter_t *f)
     }
     if (relay->transaction) {
         note_node(relay, r);
-        transaction_issued(relay->transaction, r->status, (bytes_t){relay->answer, relay->length}, !relay->broken);
+        transaction_issued(relay->transaction, r->status, (bytes_t){relay->answer, relay->length}, is_whole(relay, r));
         limit_release(relay->site->profile, r->pool);
         reply = relay->transaction->reply;
     } else {
@@ -329,7 +339,7 @@ static problem_t problem_of(const relay_t *relay, const request_rec *r, int stat
 
 /*
  * The end that the filter did not see. Where the CA ends its body by closing the connection, mod_proxy may be content
- * and still never pass an EOS: what has come is judged then, and whether it is whole the message itself tells.
+ * and still never pass an EOS: what has come is judged then.
  */
 static void finish_unseen(relay_t *relay, request_rec *r, int status, reply_t *reply)
 {
@@ -340,8 +350,7 @@ static void finish_unseen(relay_t *relay, request_rec *r, int status, reply_t *r
     }
     note_node(relay, r);
     if (status == OK) {
-        bool nothing = r->status == HTTP_OK && !body.len;
-        transaction_issued(relay->transaction, r->status, body, !relay->broken && !nothing);
+        transaction_issued(relay->transaction, r->status, body, is_whole(relay, r));
     } else {
         const char *detail = NULL;
         problem_t problem = problem_of(relay, r, status, &detail);
