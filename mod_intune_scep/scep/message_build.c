@@ -52,8 +52,8 @@ static bytes_t draft_sign(const scep_identity_t *identity, const draft_t *draft,
 {
     OSSL_LIB_CTX *context = identity->engine->context;
     /*
-     * Where there is no envelope (RFC 8894 section 3.3.2), eContent is an empty OCTET STRING, as of most CAs. Without any,
-     * OpenSSL's PKCS7_verify(), and certmonger with it, would take the message for a detached signature and refuse it.
+     * Where there is no envelope (RFC 8894 section 3.3.2), eContent is an empty OCTET STRING, as of most CAs. Without
+     * any, OpenSSL's PKCS7_verify(), and certmonger with it, takes the message for a detached signature and refuses it.
      */
     unsigned flags = CMS_BINARY | CMS_PARTIAL | CMS_NOSMIMECAP;
     bytes_t der = {NULL, 0};

@@ -597,8 +597,8 @@ def test_a_path_that_is_no_utf_8(site, start_gateway, postgres, devices, scratch
     profile = site.profile("/scep")
     section = profile.config().encode().replace(b'"/scep"', b'"/sc\xe9p"')
     (scratch / "section.conf").write_bytes(section)
-    gateway = start_gateway([], server=f'IntuneScepStateKey {"k" * 40}\nIntuneScepJournal "pgsql:{postgres.database()}"\n',
-                            after=f'Include "{scratch}/section.conf"\n', allow=["ISCEP0531"])
+    server = f'IntuneScepStateKey {"k" * 40}\nIntuneScepJournal "pgsql:{postgres.database()}"\n'
+    gateway = start_gateway([], server=server, after=f'Include "{scratch}/section.conf"\n', allow=["ISCEP0531"])
     (message,) = devices(profile)
     check.success(message, message.post(gateway.port, "/sc%e9p"))
     assert gateway.lines(r"ISCEP0400: .* localhost/sc\?p: ")
