@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the CA does wrong after Intune said yes: nothing is delivered, Intune is told, the answer is right."""
 import contextlib
+import os
+import signal
 import socket
 import struct
 import threading
@@ -247,10 +249,14 @@ def test_the_device_is_gone_before_the_answer(site, start_gateway, devices, cut)
     with FakeServer(answer) as fake:
         gateway = start_gateway([site.profile("/scep", backend=fake.url, BackendCapabilities="AES POSTPKIOperation")])
         (message,) = devices(gateway.profiles[0])
+        for child in gateway.children():
+            os.kill(child, signal.SIGSTOP)
         with check.client_socket(gateway.port) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.sendall(b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
                          b"Content-Length: %d\r\n\r\n" % len(message.der) + message.der)
+        for child in gateway.children():
+            os.kill(child, signal.SIGCONT)
         wait.until(lambda: site.microsoft.calls("success") or site.microsoft.calls("failure"), "its end")
         opened = check.success(message, message.post(gateway.port))
         assert [call["thumbprint"] for call in site.microsoft.calls("success")] == [opened["thumbprint"]]
