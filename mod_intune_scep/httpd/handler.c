@@ -166,7 +166,8 @@ static apr_status_t read_body(request_rec *r, apr_size_t max, bytes_t *message)
         if (size < 0 || size > (apr_int64_t)max) {
             return APR_ENOSPC;
         }
-        max = (apr_size_t)size;
+        /* A filter may make more of it (SetInputFilter DEFLATE). */
+        max = r->input_filters == r->proto_input_filters ? (apr_size_t)size : max;
     }
     unsigned char *body = apr_palloc(r->pool, max);
     apr_bucket_brigade *brigade = apr_brigade_create(r->pool, r->connection->bucket_alloc);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The module among httpd's others: caches, compression, TLS, balancers, virtual hosts, access control."""
 import contextlib
+import gzip
 import http.client
 import shutil
 import socket
@@ -484,6 +485,19 @@ def test_http_2(site, start_gateway, devices, scratch):
         assert done.stdout.startswith("HTTP/2 200") and "cache-control: no-store" in done.stdout
         opened = message.open(out.read_bytes())
         assert opened["status"] == 0 and opened["key_matches"] and opened["transaction_id"] == message.transaction
+
+
+def test_a_body_that_is_compressed(site, start_gateway, devices):
+    """By something in front of the gateway, whose httpd is told to unpack it: what it unpacks to has the limit."""
+    gateway = start_gateway([site.profile("/scep")], modules=["filter", "deflate"], before="SetInputFilter DEFLATE\n")
+    (message,) = devices(gateway.profiles[0])
+    headers = {"Content-Encoding": "gzip"}
+
+    def post(body):
+        return client.request(gateway.port, "POST", "/scep?operation=PKIOperation", gzip.compress(body), headers)
+    check.success(message, post(message.der))
+    gateway.expect_log("ISCEP1003")
+    assert post(message.der * 40).status == 413
 
 
 def test_own_message_limit(site, start_gateway, devices):
