@@ -343,6 +343,7 @@ static void advise(const setup_t *setup)
 {
     for (int i = 0; i < setup->gateway->sites->nelts; i++) {
         const site_t *site = APR_ARRAY_IDX(setup->gateway->sites, i, const site_t *);
+        setup_name_check(site, setup->scratch);
         setup_certificates_check(site, setup->scratch);
         setup_backend_advise(site->settings, site->server, setup->scratch);
         setup_around_check(site, setup->main_server, setup->scratch);

@@ -44,6 +44,8 @@ void setup_clock_check(server_rec *server);
 /* setup_host.c */
 /** Warns where mod_ssl keeps devices out of a served path. */
 void setup_host_check(const settings_t *settings, const char *path, server_rec *server, apr_pool_t *pool);
+/** Tells where the name under which the journal knows a location is not the configuration's, but DNS'. */
+void setup_name_check(const site_t *site, apr_pool_t *pool);
 
 /* setup_request_line.c */
 /** Warns where the requests of a served host are cut before a GET with a challenge ends. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What mod_ssl does with the devices' connections to a served host. Its settings are private: the configuration tree
- * tells. */
+/* What the configuration tree tells of a served host: its name, and what mod_ssl, whose settings are private, does with the
+ * devices' connections. */
 #include "setup.h"
 
 #include <apr_strings.h>
+#include <http_main.h>
 
 APLOG_USE_MODULE(intune_scep);
 
@@ -97,4 +98,26 @@ void setup_host_check(const settings_t *settings, const char *path, server_rec *
                      "ISCEP0556: %s: SSLProtocol %s leaves TLS 1.2 out, which Windows needs to enrol: add +TLSv1.2",
                      setting_place(settings, SETTING_ENABLED, pool), protocols);
     }
+}
+
+/* A virtual host without a name has the server's, or what DNS says of its address. */
+static bool has_name(const server_rec *server, apr_pool_t *pool)
+{
+    const char *own = NULL;
+    const char *outside = NULL;
+    find(&own, own_host(server), "ServerName", NULL, pool);
+    find(&outside, ap_conftree, "ServerName", NULL, pool);
+    return own || (outside && server->server_hostname == ap_server_conf->server_hostname);
+}
+
+void setup_name_check(const site_t *site, apr_pool_t *pool)
+{
+    if (setting_text(site->settings, SETTING_NAME) || has_name(site->server, pool)) {
+        return;
+    }
+    ap_log_error(APLOG_MARK, APLOG_NOTICE, 0, site->server,
+                 "ISCEP0566: %s: without ServerName the journal knows this location by what the machine is called at the "
+                 "moment, \"%s\": after a change of that, in DNS for one, a device that comes again gets a second "
+                 "certificate, and reports that are owed are not sent; set IntuneScepName, or ServerName",
+                 setting_place(site->settings, SETTING_ENABLED, pool), site->profile->name);
 }

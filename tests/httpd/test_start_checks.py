@@ -273,6 +273,27 @@ def test_sections_that_are_no_place(site, text, words):
         shutil.rmtree(gateway.root)
 
 
+@pytest.mark.parametrize("server, host, name, told", [
+    ("", "", None, True), ("", "", "corp", False), ("ServerName localhost\n", "", None, False),
+    ("", "ServerName scep.example\n", None, False), ("ServerName localhost\n", "*", None, False),
+    ("ServerName localhost\n", "127.0.0.1", None, True)],
+    ids=["nothing", "IntuneScepName", "ServerName", "the host's own", "a host without", "a host that DNS names"])
+def test_name_that_dns_gives(site, tested, server, host, name, told):
+    """Another one after a start without network, and the journal's rows would be another location's."""
+    profile = site.profile("/scep", Name=name)
+    gateway = Gateway([] if host else [profile])
+    if host:
+        address = "*" if "ServerName" in host else host
+        own = host if "ServerName" in host else ""
+        gateway.after_text = f"<VirtualHost {address}:1>\n{own}{profile.config()}</VirtualHost>\n"
+    made = gateway.config
+    gateway.config = lambda: made().replace("ServerName localhost\n", server, 1)
+    lines = tested(gateway, "ISCEP0566")
+    if told:
+        warned(lines, 566, "IntuneScep (", "/scep", "set IntuneScepName", level="notice")
+    assert len(lines) == told
+
+
 @pytest.mark.parametrize("path, words", [
     ("/scep/", [563, "does not serve /scep itself"]), ("scep", [562, "begin with /"]), ("/scep", []), ("/", [])])
 def test_path_of_a_location(site, tested, path, words):
