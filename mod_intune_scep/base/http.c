@@ -416,6 +416,9 @@ static void set_request(call_t *call, CURLcode *code)
     set_text(call->handle, CURLOPT_ACCEPT_ENCODING, "identity", code);
     for (header = request->headers; header && *header; header++)
         add_header(call, *header, code);
+    /* What libcurl sends again by itself is what it has sent over a connection that was kept. */
+    set_number(call->handle, CURLOPT_FRESH_CONNECT, request->once, code);
+    set_number(call->handle, CURLOPT_FORBID_REUSE, request->once, code);
     if (request->body) {
         /* One more round trip for nothing, and not every proxy answers it. */
         add_header(call, "Expect:", code);

@@ -38,6 +38,7 @@ typedef struct http_request_t {
     apr_time_t connect_by;         /**< absolute; a connection that does not stand by then fails; 0: by the deadline */
     apr_size_t max_answer;         /**< a larger body is HTTP_FAILED_TOO_LARGE */
     bool keep_headers;             /**< whether the answer's headers are wanted */
+    bool once;                     /**< not even libcurl sends it again: it goes over a connection of its own */
 } http_request_t;
 
 typedef enum http_failure_t {

@@ -351,6 +351,7 @@ void exchange_run(errand_t *errand, exchange_t *exchange, apr_pool_t *pool)
     request.deadline = deadline_of(errand);
     request.connect_by = connect_by(exchange, request.deadline);
     request.max_answer = exchange->max_answer;
+    request.once = exchange->once;
     request.keep_headers = log_enabled(errand->call->log, LOG_LEVEL_TRACE);
     trace_request(errand->call->log, exchange, &request, pool);
     http_client_call(errand->intune->http, &request, &exchange->answer, pool);

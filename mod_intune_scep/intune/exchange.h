@@ -22,6 +22,7 @@ typedef struct exchange_t {
     const char *body;    /**< NULL for GET */
     apr_size_t body_length;
     apr_size_t max_answer;
+    bool once;                /**< the body is good for one use */
     http_answer_t answer;     /**< set by exchange_run(); its body is overwritten when the pool goes */
     struct json_object *json; /**< set: the body, if it is one strict JSON object and said to be; freed with the pool */
     int retried;         /**< set: how often it was tried again */

@@ -186,8 +186,9 @@ static apr_status_t token_ask(errand_t *errand, const char *scope, const credent
     exchange.content_type = "application/x-www-form-urlencoded";
     exchange.secret = credential->secret;
     exchange.max_answer = TOKEN_ANSWER_MAX;
+    /* an assertion is good for one use; a federated token is its owner's, and a key is a key */
+    exchange.once = credential->pair != NULL;
     do {
-        /* an assertion is good for one use */
         exchange.body = form_make(errand, credential, exchange.url, scope, scratch);
         if (exchange.body == NULL) {
             return APR_EGENERAL;

@@ -67,6 +67,22 @@ def test_certificate(site, start_gateway, devices, made, scratch, kind):
         assert secret not in gateway.output()
 
 
+@pytest.mark.parametrize("fault", [{"mode": "drop"}, {"mode": "status", "status": 500}])
+def test_assertion_is_used_once(site, start_gateway, devices, made, fault):
+    """However the call before ended: libcurl itself sends again what it sent over a connection that was kept."""
+    own = made("app")
+    tenant = tenant_with(site, "certificate", certificate=own.pem)
+    gateway = start_gateway([site.profile("/scep", tenant=tenant, AppKey=None, AppCertificate=f"{own.certificate} {own.key}")],
+                            processes=1)
+    enrols(gateway, devices, gateway.profiles[0])
+    (message,) = devices(gateway.profiles[0])
+    site.microsoft.revoke_tokens(tenant)
+    site.microsoft.fail("token", times=1, **fault)
+    check.success(message, message.post(gateway.port))
+    ends = [call["status"] for call in site.microsoft.calls("token", tenant)]
+    assert set(ends) == {200, fault.get("status", 0)}, ends
+
+
 def pkcs12(own, scratch):
     path = scratch / "app.p12"
     pki.openssl("pkcs12", "-export", "-in", own.certificate, "-inkey", own.key, "-passin", f"pass:{PHRASE}", "-passout",
