@@ -288,6 +288,7 @@ static int on_progress(void *baton, curl_off_t down_total, curl_off_t down, curl
     (void)down;
     (void)up_total;
     (void)up;
+    http_kept_look(call->connections, call->handle);
     return atomic_load(&call->client->stopped) ? 1 : 0;
 }
 

@@ -22,6 +22,9 @@ void http_kept_free(http_kept_t *kept);
  */
 bool http_kept_is_silent(const http_kept_t *kept);
 
+/** Within a transfer, the last time at its end: whether TLS has something that does not belong to the answer. */
+void http_kept_look(http_kept_t *kept, CURL *handle);
+
 /** Blocks until the transfer has ended. */
 CURLcode http_kept_transfer(http_kept_t *kept, CURL *handle);
 

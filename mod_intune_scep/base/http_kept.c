@@ -2,6 +2,7 @@
 /* Connections that are kept from call to call, and nothing that nobody asked for on them. */
 #include "base/http_internal.h"
 
+#include <openssl/ssl.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,21 +14,23 @@ struct http_kept_t {
     int sockets[SOCKETS_MAX];
     int count;
     bool overflowed; /* there are more than these */
+    bool unread;     /* TLS has read more than curl took */
 };
 
-static curl_socket_t on_open(void *baton, curlsocktype purpose, struct curl_sockaddr *address)
+/* What a transfer has left open. Of what it only tried (IPv6 beside IPv4) libcurl does not tell that it is closed. */
+static void remember(http_kept_t *kept, CURL *handle)
 {
-    http_kept_t *kept = baton;
-    int fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    int i;
 
-    (void)purpose;
-    if (fd < 0)
-        return CURL_SOCKET_BAD;
-    if (kept->count < SOCKETS_MAX)
-        kept->sockets[kept->count++] = fd;
-    else
+    if (curl_easy_getinfo(handle, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
+        return;
+    for (i = 0; i < kept->count && kept->sockets[i] != fd; i++)
+        ;
+    if (i == SOCKETS_MAX)
         kept->overflowed = true;
-    return fd;
+    else if (i == kept->count)
+        kept->sockets[kept->count++] = fd;
 }
 
 static int on_close(void *baton, curl_socket_t fd)
@@ -64,13 +67,23 @@ void http_kept_free(http_kept_t *kept)
 
 bool http_kept_is_silent(const http_kept_t *kept)
 {
-    bool silent = !kept->overflowed;
+    bool silent = !kept->overflowed && !kept->unread;
     char byte;
     int i;
 
     for (i = 0; i < kept->count && silent; i++)
         silent = recv(kept->sockets[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
     return silent;
+}
+
+void http_kept_look(http_kept_t *kept, CURL *handle)
+{
+    const struct curl_tlssessioninfo *tls = NULL;
+
+    /* Of a record, libcurl takes what belongs to the answer; the rest is in no socket any more. */
+    if (curl_easy_getinfo(handle, CURLINFO_TLS_SSL_PTR, &tls) == CURLE_OK && tls && tls->internals &&
+        tls->backend == CURLSSLBACKEND_OPENSSL)
+        kept->unread = SSL_has_pending(tls->internals);
 }
 
 /* As curl_easy_perform() does it. */
@@ -81,10 +94,9 @@ CURLcode http_kept_transfer(http_kept_t *kept, CURL *handle)
     int running = 1;
     int left = 0;
 
-    /* A connection that is opened now has these functions until it is closed. */
-    if (curl_easy_setopt(handle, CURLOPT_OPENSOCKETFUNCTION, on_open) != CURLE_OK ||
-        curl_easy_setopt(handle, CURLOPT_OPENSOCKETDATA, kept) != CURLE_OK ||
-        curl_easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, on_close) != CURLE_OK ||
+    kept->unread = false;
+    /* A connection that is opened now has this function until it is closed. */
+    if (curl_easy_setopt(handle, CURLOPT_CLOSESOCKETFUNCTION, on_close) != CURLE_OK ||
         curl_easy_setopt(handle, CURLOPT_CLOSESOCKETDATA, kept) != CURLE_OK ||
         curl_multi_add_handle(kept->multi, handle) != CURLM_OK)
         return code;
@@ -96,6 +108,7 @@ CURLcode http_kept_transfer(http_kept_t *kept, CURL *handle)
     const CURLMsg *message = multi == CURLM_OK ? curl_multi_info_read(kept->multi, &left) : NULL;
     if (message && message->msg == CURLMSG_DONE)
         code = message->data.result;
+    remember(kept, handle);
     curl_multi_remove_handle(kept->multi, handle);
     return code;
 }

@@ -237,6 +237,26 @@ static void tls_is_verified(void **state)
     call_assert_failure(call_tls(tls_server("127.0.0.2", "ca.pem"), &trusting), HTTP_FAILED_UNTRUSTED);
 }
 
+static void what_nobody_asked_for_is_no_answer_over_tls(void **state)
+{
+    http_settings_t trusting = {.max_handles = 1, .ca_file = in_folder("ca.pem")};
+    SSL_CTX *context = tls_server("127.0.0.1", "ca.pem");
+    http_client_t *client = call_client(&trusting);
+
+    (void)state;
+    wire_server_stop(&call_server);
+    assert_int_equal(wire_server_start(&call_server, context), 0);
+    call_assert_hello(call_path(client, "/ok"));
+    call_assert_hello(call_path(client, "/ok"));
+    assert_int_equal(atomic_load(&call_server.connections), 1);
+    call_assert_hello(call_path(client, "/packed"));
+    call_assert_hello(call_path(client, "/ok"));
+    assert_int_equal(atomic_load(&call_server.connections), 2);
+    wire_server_stop(&call_server);
+    SSL_CTX_free(context);
+    assert_int_equal(wire_server_start(&call_server, NULL), 0);
+}
+
 static void tls_is_at_least_1_2(void **state)
 {
     http_settings_t trusting = {.max_handles = 1, .ca_file = in_folder("ca.pem")};
@@ -303,6 +323,7 @@ static int run(void)
         HTTP_TEST(proxy_failures_are_the_proxys),
         HTTP_TEST(dropped_handshake_is_a_dropped_connection),
         HTTP_TEST(tls_is_verified),
+        HTTP_TEST(what_nobody_asked_for_is_no_answer_over_tls),
         HTTP_TEST(tls_is_at_least_1_2),
         HTTP_TEST(client_certificate_is_presented),
     };

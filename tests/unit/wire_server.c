@@ -170,6 +170,16 @@ static bool stray(wire_t *wire, const char *rest)
     return kept && say(wire, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nstray");
 }
 
+/* The same, but it is in one write, and so in one record of TLS, with the end of the answer. */
+static bool packed(wire_t *wire, const char *rest)
+{
+    (void)rest;
+    if (!say(wire, "HTTP/1.1 200 OK\r\nContent-Type: text/\"x\\y\"\r\nContent-Length: 5\r\n\r\n"))
+        return false;
+    usleep(50 * 1000);
+    return say(wire, "helloHTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nstray");
+}
+
 /* Ends behind the status line, or within the headers. */
 static bool headless(wire_t *wire, const char *rest)
 {
@@ -327,6 +337,7 @@ static const struct {
     {"/headers", headers},
     {"/drop", drop},
     {"/stray", stray},
+    {"/packed", packed},
     {"/partial", partial},
     {"/headless/", headless},
     {"/half-headed/", half_headed},
