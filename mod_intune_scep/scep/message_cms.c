@@ -14,9 +14,10 @@
 
 /*
  * One digest is what there is to list; some clients list what they might have used. Certificates: the signer's and a chain.
- * Names: bytes. The depth is that of indefinite lengths in each other.
+ * Names: bytes. The depths are those of indefinite lengths in each other: within SignedData, and of a whole message, of which
+ * nothing that OpenSSL reads may count as cut short.
  */
-enum { DIGESTS_MOST = 8, CERTIFICATES_MOST = 32, NAMES_MOST = 65536, DEPTH_MAX = 8 };
+enum { DIGESTS_MOST = 8, CERTIFICATES_MOST = 32, NAMES_MOST = 65536, DEPTH_MAX = 8, WHOLE_DEPTH_MAX = 64 };
 
 static const char *object_print(const ASN1_OBJECT *object, apr_pool_t *pool)
 {
@@ -117,7 +118,7 @@ static bool is_tagged_0(const unsigned char *at, const unsigned char *end)
 bool scep_is_cut_short(bytes_t der)
 {
     bool cut = der.len && der.data[0] == (V_ASN1_SEQUENCE | V_ASN1_CONSTRUCTED) &&
-               !element_skip(der.data, der.data + der.len, DEPTH_MAX);
+               !element_skip(der.data, der.data + der.len, WHOLE_DEPTH_MAX);
 
     ERR_clear_error();
     return cut;

@@ -335,6 +335,46 @@ static void garbage(void **state)
     open_bytes("fail/degenerate", inner, PROBLEM_CA_GARBAGE);
 }
 
+/* With indefinite lengths wherever BER lets them be; `depth` 3 is SignedData's, with the certificates that must stay DER. */
+static apr_size_t open_all(unsigned char *to, const unsigned char *at, const unsigned char *end, int depth)
+{
+    apr_size_t made = 0;
+
+    while (at < end) {
+        const unsigned char *start = at;
+        long len = 0;
+        int tag = 0;
+        int class = 0;
+        int form = ASN1_get_object(&at, &len, &tag, &class, end - at);
+
+        if (!(form & V_ASN1_CONSTRUCTED) || (depth == 3 && class == V_ASN1_CONTEXT_SPECIFIC)) {
+            memcpy(to + made, start, (apr_size_t)(at + len - start));
+            made += (apr_size_t)(at + len - start);
+        } else {
+            to[made] = *start;
+            to[made + 1] = 0x80;
+            made += 2 + open_all(to + made + 2, at, at + len, depth + 1);
+            to[made] = to[made + 1] = 0;
+            made += 2;
+        }
+        at += len;
+    }
+    return made;
+}
+
+static void good_answers_are_whole(void **state)
+{
+    pki_message_t message = pki_answer(pki, relay, inner);
+    bytes_t der = pki_message_make(pki, &message, pool);
+    unsigned char *open = apr_palloc(pool, 4 * der.len);
+    bytes_t ber = {open, open_all(open, der.data, der.data + der.len, 0)};
+
+    (void)state;
+    assert_non_null(open_bytes("ok/indefinite lengths", ber, PROBLEM_NONE)->certificate);
+    assert_false(scep_is_cut_short(ber));
+    assert_false(scep_is_cut_short(der));
+}
+
 static void beginnings(void **state)
 {
     static const unsigned char open_ended[] = {0x30, 0x80, 0x02, 0x01, 0x01, 0x00, 0x00};
@@ -467,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_configured_backend_certificate_may_sign),
         cmocka_unit_test(other_transactions),
         cmocka_unit_test(garbage),
+        cmocka_unit_test(good_answers_are_whole),
         cmocka_unit_test(beginnings),
         cmocka_unit_test(wrong_keys),
         cmocka_unit_test(keys_encoded_anew),
