@@ -126,12 +126,14 @@ static bool is_given(const check_all_t *all, setting_id_t id)
     return all->given->set[id].value != NULL;
 }
 
-/* As the server will look at the files of keys. */
+/* As the server will look at the files of keys, and run commands. */
 static void say_server_user(const conf_t *conf, apr_pool_t *pool)
 {
     apr_uid_t user = 0;
     apr_gid_t group = 0;
     if (conf && conf->user && !apr_uid_get(&user, &group, conf->user, pool)) {
+        apr_gid_t given = 0;
+        group = conf->group && !apr_gid_get(&given, conf->group, pool) ? given : group;
         secret_server_user(user);
         command_server_user(user, group, conf->user);
     }

@@ -456,6 +456,19 @@ def test_balancer(site, changed, strict_ca):
     ctl.check(changed(Backend="balancer://cas/ca")).expect("ca-capabilities", "skipped", "BalancerMember")
 
 
+@pytest.mark.skipif(not place.IS_ROOT, reason="needs root: only root runs commands as somebody else")
+def test_command_that_the_servers_group_may_run(gateway, changed, strict_ca, scratch):
+    """The group of the directive, of which the user need not be a member."""
+    script = scratch / "print-key"
+    script.write_text(f"#!/bin/sh\necho '{gateway.profiles[0].directives['IntuneScepAppKey']}'\n")
+    script.chmod(0o750)
+    shutil.chown(script, "root", "daemon")
+    config = changed(AppKey=f"exec:{script}")
+    ctl.check(config, "--no-stranger").expect("credential", "red", "by the server's user")
+    config.write_text(config.read_text().replace(f"Group {place.SERVER_USER}\n", "Group daemon\n"))
+    ctl.check(config, "--no-stranger").expect("credential", "green")
+
+
 @pytest.mark.skipif(not place.IS_ROOT, reason="needs root: only root can give a directory away")
 @pytest.mark.parametrize("mode, owner, words", [
     (0o755, place.SERVER_USER, "open to others"), (0o770, place.SERVER_USER, "writable by its group"),
