@@ -192,8 +192,10 @@ static const char *check_url(const setting_facts_t *facts, const char *value, ap
         return url_must(facts, proxy ? "be a URL with scheme and host, or none" : "be a URL with scheme and host", value,
                         pool);
     }
-    /* libcurl calls all others, and takes nothing else for a name. */
-    if (facts->check != check_BACKEND_URL && uri->hostname[strspn(uri->hostname, HOST)]) {
+    /* libcurl calls all others, and takes nothing else for a name; behind an IPv6 address there may be its zone. */
+    apr_size_t plain = strspn(uri->hostname, HOST);
+    bool zone = uri->hostname[plain] == '%' && memchr(uri->hostname, ':', plain);
+    if (facts->check != check_BACKEND_URL && uri->hostname[plain] && !zone) {
         return url_must(facts, "name its host in ASCII letters and digits (xn--...)", value, pool);
     }
     if (uri->query || uri->fragment) {

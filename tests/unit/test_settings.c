@@ -50,6 +50,7 @@ static const case_t cases[] = {
     {"ok/https", SETTING_GRAPH_URL, "https://graph.example/", NULL, "https://graph.example/"},
     {"ok/http on loopback", SETTING_GRAPH_URL, "http://127.0.0.1:8/", NULL, "http://127.0.0.1:8/"},
     {"ok/http on loopback, IPv6", SETTING_GRAPH_URL, "http://[::1]:8/", NULL, "http://[::1]:8/"},
+    {"ok/proxy on the link", SETTING_HTTP_PROXY, "http://[fe80::1%25eth0]:8", NULL, "http://[fe80::1%25eth0]:8"},
     {"fail/http", SETTING_GRAPH_URL, "http://127.example/", NULL, "http:// is for loopback only"},
     {"fail/http and a name of numbers", SETTING_GRAPH_URL, "http://127.1.2.3.4/", NULL, "http:// is for loopback only"},
     {"fail/http and brackets", SETTING_GRAPH_URL, "http://[127.0.0.1]/", NULL, "http:// is for loopback only"},
